@@ -1,0 +1,210 @@
+//! Standard output and error, captured apart and yet in the order in which they were written.
+//!
+//! Two pipes alone lose that order: what is written within the time of a wake-up is found in both at
+//! once. So each pipe begins with room for one packet (`O_DIRECT`, one page), and an inotify queue over
+//! both tells in which order they were written; a second write to a full pipe waits until the first is
+//! read. After [`ORDERED_PACKETS`] packets speed matters more: the pipes grow, and order is then kept as
+//! far as reading in turn keeps it.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use nix::unistd::{pipe2, read};
+
+/// Where a piece of output came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Packets whose order is exact.
+const ORDERED_PACKETS: usize = 64;
+/// The largest packet of an `O_DIRECT` pipe, `PIPE_BUF`; a longer write is cut into such.
+const PACKET: usize = 4096;
+/// What a pipe holds once order is no longer exact.
+const BULK_BYTES: i32 = 1 << 20;
+
+/// Output as it was captured: the bytes that are kept, and of which stream each run of them is.
+#[derive(Debug, Default, Clone)]
+pub struct Output {
+    /// Everything kept, in order.
+    pub bytes: Vec<u8>,
+    /// Runs of `bytes`: stream and length.
+    pub runs: Vec<(Stream, usize)>,
+    /// Bytes read, kept or not.
+    pub total: u64,
+    /// True where more was read than kept.
+    pub truncated: bool,
+}
+
+impl Output {
+    /// Keeps as much of `data` as `limit` leaves room for.
+    fn push(&mut self, stream: Stream, data: &[u8], limit: usize) {
+        self.total += data.len() as u64;
+        let kept = data.len().min(limit.saturating_sub(self.bytes.len()));
+        self.truncated |= kept < data.len();
+        if kept == 0 {
+            return;
+        }
+        self.bytes.extend_from_slice(&data[..kept]);
+        match self.runs.last_mut() {
+            Some((last, length)) if *last == stream => *length += kept,
+            _ => self.runs.push((stream, kept)),
+        }
+    }
+
+    /// The kept bytes of one stream.
+    pub fn of(&self, wanted: Stream) -> Vec<u8> {
+        let mut at = 0;
+        let mut bytes = Vec::new();
+        for &(stream, length) in &self.runs {
+            if stream == wanted {
+                bytes.extend_from_slice(&self.bytes[at..at + length]);
+            }
+            at += length;
+        }
+        bytes
+    }
+}
+
+/// Opened again, as /dev/stdout, a pipe is a file of its maker, who may be another user than the shell.
+pub(crate) fn open_to_all(pipe: &OwnedFd) -> nix::Result<()> {
+    nix::sys::stat::fchmod(pipe, nix::sys::stat::Mode::from_bits_truncate(0o666))
+}
+
+struct Pipe {
+    read_end: Option<OwnedFd>,
+    watch: Option<WatchDescriptor>,
+    /// A packet was read before its event came: that event is to be passed over.
+    owed: bool,
+}
+
+/// The reading side of the two pipes.
+pub(crate) struct Capture {
+    pipes: [Pipe; 2],
+    order: Option<Inotify>,
+    packets: usize,
+    limit: usize,
+    buffer: Vec<u8>,
+    pub(crate) output: Output,
+}
+
+impl Capture {
+    /// Makes the pipes; returns the writing ends of standard output and error.
+    pub(crate) fn new(limit: usize) -> io::Result<(Capture, OwnedFd, OwnedFd)> {
+        let flags = OFlag::O_CLOEXEC | OFlag::O_DIRECT;
+        let (out_read, out_write) = pipe2(flags)?;
+        let (err_read, err_write) = pipe2(flags)?;
+        // Without inotify (the user's instances are used up) the order is that of reading in turn.
+        let order = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
+        for end in [&out_write, &err_write] {
+            open_to_all(end)?;
+        }
+        let mut pipes = [out_read, err_read].map(|fd| Pipe { read_end: Some(fd), watch: None, owed: false });
+        for pipe in &mut pipes {
+            let fd = pipe.read_end.as_ref().expect("just made");
+            fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+            if let Some(order) = &order {
+                fcntl(fd, FcntlArg::F_SETPIPE_SZ(PACKET as i32))?;
+                let path = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+                pipe.watch = Some(order.add_watch(&path, AddWatchFlags::IN_MODIFY)?);
+            }
+        }
+        let capture =
+            Capture { pipes, order, packets: 0, limit, buffer: vec![0; 64 << 10], output: Output::default() };
+        Ok((capture, out_write, err_write))
+    }
+
+    /// What to wait on: each is readable when [`Capture::pump`] has something to do.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.pipes.iter().filter_map(|p| p.read_end.as_ref()).map(AsFd::as_fd)
+    }
+
+    /// True once both pipes have ended.
+    pub(crate) fn ended(&self) -> bool {
+        self.pipes.iter().all(|p| p.read_end.is_none())
+    }
+
+    /// Reads what is there, without waiting.
+    pub(crate) fn pump(&mut self) -> io::Result<()> {
+        // Bounded, so that a flood does not keep the caller from its other duties.
+        for _ in 0..256 {
+            let mut progress = false;
+            for index in self.take_events() {
+                progress = true;
+                if std::mem::take(&mut self.pipes[index].owed) {
+                    continue;
+                }
+                self.read_packet(index)?;
+            }
+            if !progress {
+                for index in 0..2 {
+                    // A long write in progress, or a write whose event is about to come; the packets of a
+                    // long write are full, and their one event comes at its end.
+                    match self.read_packet(index)? {
+                        0 => {}
+                        n => {
+                            progress = true;
+                            self.pipes[index].owed = self.order.is_some() && n < PACKET;
+                        }
+                    }
+                }
+            }
+            if !progress {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_events(&mut self) -> Vec<usize> {
+        let Some(order) = &self.order else { return Vec::new() };
+        let events = order.read_events().unwrap_or_default();
+        events
+            .iter()
+            .filter_map(|event| self.pipes.iter().position(|p| p.watch == Some(event.wd)))
+            .collect()
+    }
+
+    /// Reads one packet (or, from a grown pipe, what one call gives); 0 where there is none.
+    fn read_packet(&mut self, index: usize) -> io::Result<usize> {
+        let Some(fd) = &self.pipes[index].read_end else { return Ok(0) };
+        match read(fd, &mut self.buffer) {
+            Ok(0) => {
+                self.pipes[index].read_end = None;
+                Ok(0)
+            }
+            Ok(n) => {
+                let stream = if index == 0 { Stream::Stdout } else { Stream::Stderr };
+                self.output.push(stream, &self.buffer[..n], self.limit);
+                self.packets += 1;
+                if self.packets == ORDERED_PACKETS {
+                    self.grow();
+                }
+                Ok(n)
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn grow(&mut self) {
+        self.order = None;
+        for pipe in &mut self.pipes {
+            pipe.watch = None;
+            pipe.owed = false;
+            if let Some(fd) = &pipe.read_end {
+                // Past the user's soft limit for pipes the kernel refuses; a small pipe is only slower.
+                let _ = fcntl(fd, FcntlArg::F_SETPIPE_SZ(BULK_BYTES))
+                    .or_else(|_| fcntl(fd, FcntlArg::F_SETPIPE_SZ(1 << 16)));
+            }
+        }
+    }
+}

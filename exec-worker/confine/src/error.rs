@@ -1,0 +1,100 @@
+//! Everything that can go wrong with a launch.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A step of the launch, in the order in which the helper takes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// Reading the launch specification.
+    Spec,
+    /// Making the user, pid, mount, ipc, uts and net namespaces.
+    Namespaces,
+    /// Mapping the user and group ids.
+    IdMap,
+    /// Starting the namespace's first process.
+    Init,
+    /// Building and entering the private root.
+    Root,
+    /// Setting the hostname.
+    Hostname,
+    /// Starting the shell's process.
+    Fork,
+    /// Setting resource limits.
+    Rlimits,
+    /// Dropping capabilities.
+    Capabilities,
+    /// Setting `no_new_privs`.
+    NoNewPrivs,
+    /// Installing the seccomp filter.
+    Seccomp,
+    /// Handing over descriptors.
+    Descriptors,
+    /// Starting the shell itself.
+    Exec,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Step::Spec => "reading the launch specification",
+            Step::Namespaces => "making namespaces",
+            Step::IdMap => "mapping user ids",
+            Step::Init => "starting the first process of the namespace",
+            Step::Root => "entering the private root",
+            Step::Hostname => "setting the hostname",
+            Step::Fork => "starting the shell's process",
+            Step::Rlimits => "setting resource limits",
+            Step::Capabilities => "dropping capabilities",
+            Step::NoNewPrivs => "setting no_new_privs",
+            Step::Seccomp => "installing the seccomp filter",
+            Step::Descriptors => "handing over descriptors",
+            Step::Exec => "starting the shell",
+        })
+    }
+}
+
+/// A failure on the caller's side. A failure inside the helper is an [`crate::Ended::Refused`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The helper could not be started.
+    #[error("cannot start the launcher {path}: {source}")]
+    Spawn {
+        /// The helper's path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A system call that prepares or watches the launch failed.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A part of the specification cannot be passed to a program.
+    #[error("{0}")]
+    Invalid(String),
+    /// Neither bash nor sh is on this host.
+    #[error("no shell found: neither {0}")]
+    NoShell(String),
+    /// The built-in seccomp policy does not compile for this machine.
+    #[error("seccomp policy: {0}")]
+    Seccomp(String),
+}
+
+/// Names the call that failed.
+pub(crate) trait Context<T> {
+    /// Turns the error into [`Error::System`].
+    fn or_cannot(self, what: &'static str) -> Result<T, Error>;
+}
+
+impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
+    fn or_cannot(self, what: &'static str) -> Result<T, Error> {
+        self.map_err(|e| Error::System { what, source: e.into() })
+    }
+}

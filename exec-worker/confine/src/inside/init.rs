@@ -1,0 +1,163 @@
+//! Step 3: PID 1 of the namespace. It starts the shell, waits for it, for the deadline, for a stop or for
+//! its caller's death, then ends every process there is and reports.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, close, fork};
+
+use super::{At, Failure, STATE_FD, inherited, privileges, refuse, root, send_report, shell};
+use crate::error::Step;
+use crate::report::{Ended, Report};
+use crate::spec::Spec;
+
+/// Forks PID 1 and, in the parent, waits for it: the caller knows the parent, whose death is PID 1's.
+pub(super) fn start(spec: Spec, control: &OwnedFd) -> Result<(), Failure> {
+    // SAFETY: the process has one thread.
+    match unsafe { fork() }.at(Step::Init)? {
+        ForkResult::Child => {
+            let code = match serve(&spec, control) {
+                Ok(report) => {
+                    send_report(control, &report);
+                    0
+                }
+                Err(failure) => refuse(control, failure),
+            };
+            // SAFETY: ends the process at once; nothing is buffered.
+            unsafe { libc::_exit(code) }
+        }
+        ForkResult::Parent { child } => {
+            drop_outputs();
+            while matches!(waitpid(child, None), Err(Errno::EINTR)) {}
+            Ok(())
+        }
+    }
+}
+
+/// Neither PID 1 nor its parent may hold a pipe open whose end the caller waits for.
+fn drop_outputs() {
+    for fd in [1, 2, STATE_FD] {
+        let _ = close(fd);
+    }
+}
+
+fn serve(spec: &Spec, control: &OwnedFd) -> Result<Report, Failure> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).at(Step::Init)?;
+    let mut watched = SigSet::empty();
+    watched.add(Signal::SIGCHLD);
+    watched.thread_block().at(Step::Init)?;
+    let children = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).at(Step::Init)?;
+    let deadline = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC).at(Step::Init)?;
+
+    root::enter(&spec.limits)?;
+
+    deadline
+        .set(Expiration::OneShot(TimeSpec::from_duration(spec.limits.wall)), TimerSetTimeFlags::empty())
+        .at(Step::Init)?;
+    let shell = start_shell(spec)?;
+    privileges::drop_all()?;
+
+    let ended = wait(shell, control, &children, &deadline)?;
+    end_everything();
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).at(Step::Init)?;
+    let micros = |t: nix::sys::time::TimeVal| (t.tv_sec() * 1_000_000 + t.tv_usec()) as u64;
+    Ok(Report {
+        ended,
+        cpu_us: micros(usage.user_time()) + micros(usage.system_time()),
+        peak_memory_bytes: usage.max_rss() as u64 * 1024,
+    })
+}
+
+/// Forks the shell's process; returns once it has become the shell, or says at which step it failed.
+fn start_shell(spec: &Spec) -> Result<Pid, Failure> {
+    let (failed, tell) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).at(Step::Fork)?;
+    // SAFETY: the process has one thread.
+    match unsafe { fork() }.at(Step::Fork)? {
+        ForkResult::Child => {
+            drop(failed);
+            let failure = shell::become_shell(spec, inherited(STATE_FD));
+            let message = postcard::to_stdvec(&failure).unwrap_or_default();
+            let _ = nix::unistd::write(&tell, &message);
+            // SAFETY: ends the process at once; nothing is buffered.
+            unsafe { libc::_exit(126) }
+        }
+        ForkResult::Parent { child } => {
+            drop(tell);
+            drop_outputs();
+            let mut message = [0_u8; 4096];
+            let told = loop {
+                match nix::unistd::read(&failed, &mut message) {
+                    Err(Errno::EINTR) => {}
+                    other => break other.at(Step::Fork)?,
+                }
+            };
+            match postcard::from_bytes::<Failure>(&message[..told]) {
+                Ok(failure) => Err(failure),
+                Err(_) if told > 0 => Err((Step::Exec, "the child's message was cut".into())),
+                Err(_) => Ok(child),
+            }
+        }
+    }
+}
+
+fn wait(shell: Pid, control: &OwnedFd, children: &SignalFd, deadline: &TimerFd) -> Result<Ended, Failure> {
+    loop {
+        let mut watched = [
+            PollFd::new(children.as_fd(), PollFlags::POLLIN),
+            PollFd::new(control.as_fd(), PollFlags::POLLIN),
+            PollFd::new(deadline.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut watched, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err((Step::Init, e.to_string())),
+        }
+        let ready = watched.each_ref().map(|w| w.any() == Some(true));
+
+        if ready[0] {
+            while let Ok(Some(_)) = children.read_signal() {}
+            if let Some(ended) = reap(shell) {
+                return Ok(ended);
+            }
+        }
+        if ready[1] {
+            let mut word = [0_u8; 1];
+            match recv(control.as_raw_fd(), &mut word, MsgFlags::MSG_DONTWAIT) {
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                // Anything said here, and the caller's death as well, means the same.
+                _ => return Ok(Ended::Stopped),
+            }
+        }
+        if ready[2] {
+            return Ok(Ended::TimedOut);
+        }
+    }
+}
+
+/// Collects whoever has died; the shell's end is the command's.
+fn reap(shell: Pid) -> Option<Ended> {
+    let mut ended = None;
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) if pid == shell => ended = Some(Ended::Exited(code)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == shell => {
+                ended = Some(Ended::Signaled(signal as i32));
+            }
+            Ok(WaitStatus::StillAlive) | Err(_) => return ended,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Kills every process of the namespace in one call, which no fork outruns, and collects them all.
+fn end_everything() {
+    let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+    while !matches!(waitpid(None, None), Err(Errno::ECHILD)) {}
+}

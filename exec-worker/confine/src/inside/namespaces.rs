@@ -1,0 +1,44 @@
+//! Step 2: namespaces, as an ordinary user. Inside, the caller's user is `sandbox`, and nobody else exists.
+
+use std::fs;
+
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+
+use super::{At, Failure};
+use crate::error::Step;
+
+/// User and group id inside.
+pub(super) const SANDBOX_ID: u32 = 1000;
+
+/// The user that root becomes: one that owns nothing.
+const NOBODY: u32 = 65_534;
+
+fn become_nobody() -> Result<(), Failure> {
+    let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    setgroups(&[]).at(Step::IdMap)?;
+    setresgid(gid, gid, gid).at(Step::IdMap)?;
+    setresuid(uid, uid, uid).at(Step::IdMap)
+}
+
+/// Leaves the host's namespaces. The next fork's child is PID 1 of the new pid namespace.
+pub(super) fn enter() -> Result<(), Failure> {
+    if Uid::effective().is_root() {
+        become_nobody()?;
+    }
+    let (uid, gid) = (Uid::effective(), Gid::effective());
+    unshare(
+        CloneFlags::CLONE_NEWUSER
+            | CloneFlags::CLONE_NEWPID
+            | CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS,
+    )
+    .at(Step::Namespaces)?;
+    // An undumpable process' /proc files belong to root; for these three writes it must own them.
+    nix::sys::prctl::set_dumpable(true).at(Step::IdMap)?;
+    fs::write("/proc/self/setgroups", "deny").at(Step::IdMap)?;
+    fs::write("/proc/self/uid_map", format!("{SANDBOX_ID} {uid} 1")).at(Step::IdMap)?;
+    fs::write("/proc/self/gid_map", format!("{SANDBOX_ID} {gid} 1")).at(Step::IdMap)?;
+    nix::sys::prctl::set_dumpable(false).at(Step::IdMap)
+}

@@ -1,0 +1,31 @@
+//! Resource limits of the shell and, by inheritance, of every process it starts.
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::{At, Failure};
+use crate::error::Step;
+use crate::limits::Limits;
+
+/// Sets soft and hard limits alike, so that none can be raised again.
+pub(super) fn set(limits: &Limits) -> Result<(), Failure> {
+    let wanted = [
+        (Resource::RLIMIT_CORE, 0),
+        (Resource::RLIMIT_CPU, limits.cpu_seconds),
+        (Resource::RLIMIT_DATA, limits.memory_bytes),
+        (Resource::RLIMIT_FSIZE, limits.file_size_bytes),
+        (Resource::RLIMIT_MEMLOCK, 64 << 10),
+        (Resource::RLIMIT_MSGQUEUE, 64 << 10),
+        (Resource::RLIMIT_NOFILE, limits.open_files),
+        // PID 1 of the namespace counts too.
+        (Resource::RLIMIT_NPROC, limits.processes + 1),
+        (Resource::RLIMIT_SIGPENDING, 1024),
+    ];
+    for (resource, value) in wanted {
+        // The host may allow less than was asked for; less is never refused.
+        let value = getrlimit(resource).map_or(value, |(_, hard)| value.min(hard));
+        setrlimit(resource, value, value)
+            .map_err(|e| format!("{resource:?} to {value}: {e}"))
+            .at(Step::Rlimits)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! Step 4: the private root.
+//!
+//! A read-only tmpfs that holds: the host's `/usr` (and what of `/bin`, `/lib`, `/sbin` is not a link into
+//! it), read-only; from `/etc` only what [`ETC`] names; a `/proc` of its own; a `/dev` with six devices;
+//! writable, each a tmpfs of limited size: [`HOME`], `/tmp`, `/dev/shm`. Nothing else of the host is
+//! there: no `/home`, `/root`, `/run`, `/sys`, `/var`, and so no socket, no data folder, no credential.
+//!
+//! Mounts are made with `open_tree` and `mount_setattr`, which keep the flags that a mount is locked to.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::unistd::{chdir, fchdir, pivot_root, sethostname};
+
+use super::{At, Failure};
+use crate::error::Step;
+use crate::limits::Limits;
+use crate::spec::HOME;
+
+/// Folders of the system, and names that are links into `/usr` on a merged system.
+const SYSTEM: &[&str] = &["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+/// The devices, all of them without memory or effect.
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
+/// What of `/etc` programs need to run; whatever is not named here is not there.
+const ETC: &[&str] = &[
+    "alternatives", "bash.bashrc", "ca-certificates", "debian_version", "inputrc", "ld.so.cache", "ld.so.conf",
+    "ld.so.conf.d", "locale.alias", "localtime", "magic", "mime.types", "os-release", "perl", "protocols",
+    "python3", "python3.11", "services", "shells", "terminfo", "timezone", "vim",
+];
+const ETC_SSL: &str = "ssl/certs";
+
+const PASSWD: &str = "root:x:0:0:root:/root:/usr/sbin/nologin\n\
+    sandbox:x:1000:1000:sandbox:/home/sandbox:/bin/bash\n\
+    nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
+const GROUP: &str = "root:x:0:\nsandbox:x:1000:\nnogroup:x:65534:\n";
+const HOSTNAME: &str = "sandbox";
+
+/// Builds the root and enters it; the working directory is then `/`.
+pub(super) fn enter(limits: &Limits) -> Result<(), Failure> {
+    sethostname(HOSTNAME).at(Step::Hostname)?;
+    build(limits).at(Step::Root)
+}
+
+/// An I/O error with what it was about.
+fn about(what: &str) -> impl Fn(io::Error) -> io::Error + '_ {
+    move |e| io::Error::new(e.kind(), format!("{what}: {e}"))
+}
+
+fn build(limits: &Limits) -> io::Result<()> {
+    // Nothing that is mounted here may show outside.
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .map_err(io::Error::from)
+        .map_err(about("making / private"))?;
+
+    let mut binds = Vec::new();
+    let mut links = Vec::new();
+    for name in SYSTEM {
+        let host = format!("/{name}");
+        match fs::symlink_metadata(&host) {
+            Ok(m) if m.is_symlink() => links.push((fs::read_link(&host)?, (*name).to_owned())),
+            Ok(m) if m.is_dir() => binds.push((host, (*name).to_owned(), true)),
+            _ => {}
+        }
+    }
+    for name in ETC.iter().chain([&ETC_SSL]) {
+        let host = format!("/etc/{name}");
+        match fs::symlink_metadata(&host) {
+            Ok(m) if m.is_symlink() => links.push((fs::read_link(&host)?, format!("etc/{name}"))),
+            Ok(m) => binds.push((host, format!("etc/{name}"), m.is_dir())),
+            Err(_) => {}
+        }
+    }
+    for name in DEVICES {
+        binds.push((format!("/dev/{name}"), format!("dev/{name}"), false));
+    }
+
+    // The sources are cloned before anything covers them.
+    let mut trees = Vec::new();
+    for (host, inside, is_dir) in binds {
+        let tree = clone_tree(&host).map_err(about(&host))?;
+        let device = inside.starts_with("dev/");
+        restrict(&tree, !device, device).map_err(about(&host))?;
+        trees.push((tree, inside, is_dir));
+    }
+
+    tmpfs("/tmp", "mode=0755,size=1m,nr_inodes=1k").map_err(about("the root"))?;
+    chdir("/tmp")?;
+    for folder in ["etc", "etc/ssl", "dev", "dev/shm", "proc", "home", "run", "tmp", "var", "old"] {
+        fs::create_dir(folder).map_err(about(folder))?;
+    }
+    fs::create_dir(&HOME[1..])?;
+    fs::write("etc/passwd", PASSWD)?;
+    fs::write("etc/group", GROUP)?;
+    fs::write("etc/hostname", format!("{HOSTNAME}\n"))?;
+    fs::write("etc/hosts", "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n")?;
+    fs::write("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")?;
+    for (target, name) in links {
+        symlink(target, &name).map_err(about(&name))?;
+    }
+    for (target, name) in [
+        ("/proc/self/fd", "dev/fd"),
+        ("/proc/self/fd/0", "dev/stdin"),
+        ("/proc/self/fd/1", "dev/stdout"),
+        ("/proc/self/fd/2", "dev/stderr"),
+        ("../tmp", "var/tmp"),
+    ] {
+        symlink(target, name).map_err(about(name))?;
+    }
+    for (tree, inside, is_dir) in &trees {
+        if *is_dir {
+            fs::create_dir(inside).map_err(about(inside))?;
+        } else {
+            fs::write(inside, "").map_err(about(inside))?;
+        }
+        attach(tree, inside).map_err(about(inside))?;
+    }
+
+    let inodes = 65_536.max(limits.disk_bytes / 4096);
+    let size = |mode: &str| format!("mode={mode},size={},nr_inodes={inodes}", limits.disk_bytes);
+    tmpfs(&HOME[1..], &size("0700")).map_err(about(HOME))?;
+    tmpfs("tmp", &size("1777")).map_err(about("/tmp"))?;
+    tmpfs("dev/shm", &size("1777")).map_err(about("/dev/shm"))?;
+    mount(
+        Some("proc"),
+        "proc",
+        Some("proc"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+        None::<&str>,
+    )
+    .map_err(io::Error::from)
+    .map_err(about("/proc"))?;
+
+    pivot_root(".", "old").map_err(io::Error::from).map_err(about("pivot_root"))?;
+    chdir("/")?;
+    umount2("old", MntFlags::MNT_DETACH).map_err(io::Error::from).map_err(about("leaving the host's root"))?;
+    fs::remove_dir("old")?;
+    let root = nix::fcntl::open("/", nix::fcntl::OFlag::O_PATH, nix::sys::stat::Mode::empty())?;
+    restrict_one(&root).map_err(about("/"))?;
+    fchdir(&root)?;
+    Ok(())
+}
+
+fn tmpfs(at: &str, options: &str) -> io::Result<()> {
+    mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options))?;
+    Ok(())
+}
+
+/// A detached copy of a mount and all below it.
+fn clone_tree(path: &str) -> io::Result<OwnedFd> {
+    let path = CString::new(path)?;
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_RECURSIVE as u32;
+    // SAFETY: open_tree reads a NUL-terminated path and returns a new descriptor or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just returned this descriptor to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// No set-uid effect, and as asked no writing, no devices, for a mount and all below it.
+fn restrict(tree: &OwnedFd, no_devices: bool, writable: bool) -> io::Result<()> {
+    let mut attributes = libc::MOUNT_ATTR_NOSUID;
+    if no_devices {
+        attributes |= libc::MOUNT_ATTR_NODEV;
+    }
+    if !writable {
+        attributes |= libc::MOUNT_ATTR_RDONLY;
+    }
+    set_attributes(tree, attributes, libc::AT_EMPTY_PATH | libc::AT_RECURSIVE)
+}
+
+/// The root's own tmpfs becomes read-only; what is mounted on it keeps its own flags.
+fn restrict_one(root: &OwnedFd) -> io::Result<()> {
+    let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    set_attributes(root, attributes, libc::AT_EMPTY_PATH)
+}
+
+fn set_attributes(tree: &OwnedFd, attributes: u64, flags: i32) -> io::Result<()> {
+    let change = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: the path is empty, and the kernel reads exactly the given size of `change`.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const change,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn attach(tree: &OwnedFd, at: &str) -> io::Result<()> {
+    let at = CString::new(Path::new(at).as_os_str().as_encoded_bytes())?;
+    // SAFETY: both paths are NUL-terminated; the first is empty and names the descriptor itself.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            at.as_ptr(),
+            libc::MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,66 @@
+//! What the helper tells the caller when all is over.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Step;
+use crate::running::Stop;
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ended {
+    /// The shell exited with this code.
+    Exited(i32),
+    /// This signal ended the shell.
+    Signaled(i32),
+    /// It took longer than the wall-clock limit.
+    TimedOut,
+    /// The caller ended it.
+    Stopped,
+    /// It never ran: this step of the confinement failed, and why.
+    Refused(Step, String),
+    /// The launcher itself died; only a kill from outside does that.
+    LauncherDied,
+}
+
+/// The helper's one message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// How it ended.
+    pub ended: Ended,
+    /// User and system time of all its processes, in microseconds.
+    pub cpu_us: u64,
+    /// Resident size of its largest process, in bytes.
+    pub peak_memory_bytes: u64,
+}
+
+impl Report {
+    /// A report of something that never ran.
+    pub fn of(ended: Ended) -> Report {
+        Report { ended, cpu_us: 0, peak_memory_bytes: 0 }
+    }
+
+    /// The bytes of the message.
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("a Vec grows and every field has a length")
+    }
+
+    /// Reads what [`Report::encode`] wrote; `None` for anything else.
+    pub fn decode(bytes: &[u8]) -> Option<Report> {
+        postcard::from_bytes(bytes).ok()
+    }
+}
+
+/// A report, with what the caller measured and captured itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The helper's report.
+    pub report: Report,
+    /// From start to report.
+    pub duration: Duration,
+    /// Why the caller ended it, if it did.
+    pub stopped: Option<Stop>,
+    /// What the shell wrote about its state, as it came.
+    pub state: Vec<u8>,
+}

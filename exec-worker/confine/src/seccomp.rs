@@ -1,0 +1,189 @@
+//! The seccomp policy, as data, and its compilation.
+//!
+//! A deny-list that holds what Docker's default profile denies, and io_uring, keyrings, bpf, perf,
+//! userfaultfd, mounts, ptrace and new namespaces. Denied calls answer `EPERM`, so that programs which
+//! only ask go on; `clone3`, whose flags a filter cannot see, answers `ENOSYS`, so that libc uses `clone`.
+
+use std::convert::TryInto;
+use std::sync::OnceLock;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+
+use crate::error::Error;
+
+/// System calls that no command needs, refused whatever their arguments.
+const DENIED: &[libc::c_long] = &[
+    // Kernel, clock and machine.
+    libc::SYS_acct,
+    libc::SYS_adjtimex,
+    libc::SYS_clock_adjtime,
+    libc::SYS_clock_settime,
+    libc::SYS_delete_module,
+    libc::SYS_finit_module,
+    libc::SYS_init_module,
+    libc::SYS_kexec_file_load,
+    libc::SYS_kexec_load,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_nfsservctl,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_reboot,
+    libc::SYS_setdomainname,
+    libc::SYS_sethostname,
+    libc::SYS_settimeofday,
+    libc::SYS_swapoff,
+    libc::SYS_swapon,
+    libc::SYS_syslog,
+    libc::SYS_vhangup,
+    // Mounts and namespaces.
+    libc::SYS_chroot,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fsopen,
+    libc::SYS_fspick,
+    libc::SYS_mount,
+    libc::SYS_mount_setattr,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_pivot_root,
+    libc::SYS_setns,
+    libc::SYS_umount2,
+    libc::SYS_unshare,
+    // Handles, other processes' memory and files.
+    libc::SYS_kcmp,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_process_madvise,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_ptrace,
+    // Large attack surfaces.
+    libc::SYS_add_key,
+    libc::SYS_bpf,
+    libc::SYS_fanotify_init,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_io_uring_setup,
+    libc::SYS_keyctl,
+    libc::SYS_perf_event_open,
+    libc::SYS_request_key,
+    libc::SYS_userfaultfd,
+    // NUMA and paging of others.
+    libc::SYS_mbind,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
+    libc::SYS_set_mempolicy,
+    // x86-64 only.
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ioperm,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_iopl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_modify_ldt,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_uselib,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ustat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS__sysctl,
+];
+
+/// Flags of `clone` that make a namespace.
+const NAMESPACE_FLAGS: &[libc::c_int] = &[
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+];
+
+/// The socket families that a command may use; `AF_ALG`, netlink, packet, vsock and the rest are refused.
+const SOCKET_FAMILIES: &[libc::c_int] = &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
+
+/// Terminal requests that type into somebody else's terminal.
+const TERMINAL_REQUESTS: &[libc::c_ulong] = &[libc::TIOCSTI, libc::TIOCLINUX];
+
+/// The policy as filters to install one after the other, each the bytes of the kernel's `sock_filter`
+/// array; compiled once a process.
+///
+/// # Errors
+/// [`Error::Seccomp`] on an architecture that the compiler does not know.
+pub fn filters() -> Result<&'static [Vec<u8>], Error> {
+    static FILTERS: OnceLock<Result<Vec<Vec<u8>>, String>> = OnceLock::new();
+    match FILTERS.get_or_init(|| compile().map_err(|e| e.to_string())) {
+        Ok(filters) => Ok(filters),
+        Err(e) => Err(Error::Seccomp(e.clone())),
+    }
+}
+
+fn compile() -> Result<Vec<Vec<u8>>, seccompiler::BackendError> {
+    let arch = std::env::consts::ARCH.try_into()?;
+    let when = |arg, len, op, value| SeccompCondition::new(arg, len, op, value);
+    let mut rules: std::collections::BTreeMap<i64, Vec<SeccompRule>> =
+        DENIED.iter().map(|&call| (call, Vec::new())).collect();
+
+    let mut namespaces = Vec::new();
+    for &flag in NAMESPACE_FLAGS {
+        let flag = flag as u64;
+        namespaces.push(SeccompRule::new(vec![when(
+            0,
+            SeccompCmpArgLen::Qword,
+            SeccompCmpOp::MaskedEq(flag),
+            flag,
+        )?])?);
+    }
+    rules.insert(libc::SYS_clone, namespaces);
+
+    let mut other_families = Vec::new();
+    for &family in SOCKET_FAMILIES {
+        other_families.push(when(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family as u64)?);
+    }
+    rules.insert(libc::SYS_socket, vec![SeccompRule::new(other_families.clone())?]);
+    rules.insert(libc::SYS_socketpair, vec![SeccompRule::new(other_families)?]);
+
+    let mut terminal = Vec::new();
+    for &request in TERMINAL_REQUESTS {
+        terminal.push(SeccompRule::new(vec![when(
+            1,
+            SeccompCmpArgLen::Dword,
+            SeccompCmpOp::Eq,
+            request,
+        )?])?);
+    }
+    rules.insert(libc::SYS_ioctl, terminal);
+
+    let denied: BpfProgram = SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EPERM as u32),
+        arch,
+    )?
+    .try_into()?;
+    let no_clone3: BpfProgram = SeccompFilter::new(
+        [(libc::SYS_clone3, Vec::new())].into(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::ENOSYS as u32),
+        arch,
+    )?
+    .try_into()?;
+    Ok(vec![to_bytes(&no_clone3), to_bytes(&denied)])
+}
+
+fn to_bytes(program: &BpfProgram) -> Vec<u8> {
+    program
+        .iter()
+        .flat_map(|i| {
+            let mut bytes = [0_u8; 8];
+            bytes[..2].copy_from_slice(&i.code.to_ne_bytes());
+            bytes[2] = i.jt;
+            bytes[3] = i.jf;
+            bytes[4..].copy_from_slice(&i.k.to_ne_bytes());
+            bytes
+        })
+        .collect()
+}

@@ -1,0 +1,29 @@
+//! The session's shell: how its state is restored before a command, and read back after it.
+//!
+//! bash reads a script named by `BASH_ENV` before the command: [`bash.sh`](../../src/shell/bash.sh), then
+//! the session's state. The command itself is `bash -c`'s argument, run by the shell as by any other, and
+//! an EXIT trap writes the state to a pipe. Where there is no bash, sh does the same with less: functions
+//! and unexported variables cannot be listed there, and a command's own EXIT trap takes the place of ours.
+
+mod declarations;
+mod prepare;
+mod state;
+
+use std::os::fd::RawFd;
+
+pub use prepare::{Shell, Start};
+pub use state::{State, StateError};
+
+/// Where the shell finds the text of a command that is too long for an argument.
+pub const COMMAND_FD: RawFd = 249;
+/// Where the shell writes its state when it ends.
+pub const STATE_OUT_FD: RawFd = 250;
+/// Where the shell finds the script that restores the state.
+pub const SCRIPT_FD: RawFd = 251;
+
+/// Names that begin so are ours: they never become part of a session.
+pub(crate) const OURS: &str = "__pg_shell";
+
+/// First and last field of a state that is complete.
+pub(crate) const STATE_BEGIN: &[u8] = b"pg_shell state 1";
+pub(crate) const STATE_END: &[u8] = b"pg_shell end";

@@ -1,0 +1,50 @@
+//! What the caller tells the helper: one value, encoded with postcard, in a sealed memory file.
+
+use std::ffi::CString;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::Limits;
+
+/// The folder in which every session begins.
+pub const HOME: &str = "/home/sandbox";
+
+/// A launch, complete: the helper reads nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Absolute path of the shell, and its arguments (`argv[0]` included).
+    pub program: CString,
+    /// The shell's arguments.
+    pub argv: Vec<CString>,
+    /// `NAME=value` strings: all that the shell's environment holds.
+    pub envp: Vec<CString>,
+    /// Where it starts; if that is gone, [`HOME`], with a word about it on standard error.
+    pub cwd: CString,
+    /// The script that restores the session's state, on descriptor [`crate::shell::SCRIPT_FD`].
+    pub script: Vec<u8>,
+    /// The command's text on descriptor [`crate::shell::COMMAND_FD`], where it is too long for an argument.
+    pub long_command: Option<Vec<u8>>,
+    /// What it may use.
+    pub limits: Limits,
+    /// The seccomp filters, in the order of their installation, each the kernel's `sock_filter` array.
+    pub seccomp: Vec<Vec<u8>>,
+}
+
+impl Spec {
+    /// The bytes for the helper.
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("a Vec grows and every field has a length")
+    }
+
+    /// Reads what [`Spec::encode`] wrote.
+    ///
+    /// # Errors
+    /// Anything that is not exactly one encoded specification.
+    pub fn decode(bytes: &[u8]) -> Result<Spec, String> {
+        match postcard::take_from_bytes(bytes) {
+            Ok((spec, [])) => Ok(spec),
+            Ok((_, rest)) => Err(format!("{} bytes too many", rest.len())),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Runs a command as the worker does, and keeps its state as a session does.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use confine::shell::{Shell, Start, State, StateError};
+use confine::{Ended, Limits, Outcome, Output, Running};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::AsFd;
+
+pub fn launcher() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_pg-shell-launch"))
+}
+
+/// A session, as the database would keep it.
+#[derive(Debug, Clone)]
+pub struct Session {
+    pub cwd: String,
+    pub env: BTreeMap<String, String>,
+    pub shell_state: String,
+    pub limits: Limits,
+    pub shell: Shell,
+}
+
+/// What one command did.
+#[derive(Debug)]
+#[allow(dead_code)] // Each test file uses its part.
+pub struct Ran {
+    pub outcome: Outcome,
+    pub output: Output,
+    pub state: Result<State, StateError>,
+}
+
+impl Ran {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.output.bytes).into_owned()
+    }
+    pub fn code(&self) -> Option<i32> {
+        match self.outcome.report.ended {
+            Ended::Exited(code) => Some(code),
+            _ => None,
+        }
+    }
+}
+
+impl Session {
+    pub fn new() -> Session {
+        Session {
+            cwd: confine::HOME.into(),
+            env: BTreeMap::new(),
+            shell_state: String::new(),
+            limits: Limits::default(),
+            shell: Shell::Bash,
+        }
+    }
+
+    pub fn start(&self, command: &str) -> Running {
+        let start = Start { command, cwd: &self.cwd, env: &self.env, shell_state: &self.shell_state };
+        let spec = self.shell.prepare(&start, self.limits.clone()).expect("a sound specification");
+        Running::start(&launcher(), &spec).expect("the launcher starts")
+    }
+
+    pub fn finish(&mut self, mut running: Running) -> Ran {
+        let outcome = loop {
+            if let Some(outcome) = running.pump().expect("pump") {
+                break outcome;
+            }
+            let mut fds = [PollFd::new(running.as_fd(), PollFlags::POLLIN)];
+            let ready = poll(&mut fds, PollTimeout::from(30_000_u16)).expect("poll");
+            assert!(ready > 0, "nothing happened for 30 s");
+        };
+        let state = State::read(&outcome.state, &self.env);
+        if let (Ended::Exited(_), Ok(state)) = (&outcome.report.ended, &state) {
+            self.cwd = state.cwd.clone();
+            self.env = state.env.clone();
+            self.shell_state = state.shell_state.clone();
+        }
+        Ran { output: running.take_output(), outcome, state }
+    }
+
+    pub fn run(&mut self, command: &str) -> Ran {
+        let running = self.start(command);
+        self.finish(running)
+    }
+
+    #[allow(dead_code)]
+    /// Runs each and returns the last one's text.
+    pub fn text(&mut self, commands: &[&str]) -> String {
+        commands.iter().fold(String::new(), |_, command| self.run(command).text())
+    }
+}

@@ -1,0 +1,78 @@
+//! The launcher itself: output, ends, limits, and what it leaves behind.
+
+mod common;
+
+use std::time::Duration;
+
+use common::Session;
+use confine::{Ended, Stop, Stream};
+
+#[test]
+fn output_keeps_its_order_and_its_streams() {
+    for _ in 0..50 {
+        let ran = Session::new().run("echo a; echo b >&2; echo c; echo d >/dev/stderr; echo e; echo f; echo g >&2");
+        assert_eq!(ran.text(), "a\nb\nc\nd\ne\nf\ng\n");
+        assert_eq!(ran.output.of(Stream::Stdout), b"a\nc\ne\nf\n");
+        assert_eq!(ran.output.of(Stream::Stderr), b"b\nd\ng\n");
+    }
+}
+
+#[test]
+fn long_writes_and_many_lines_are_whole() {
+    let ran = Session::new().run("head -c 3000000 /dev/zero; seq 1 20000 >&2");
+    assert_eq!(ran.output.of(Stream::Stdout).len(), 3_000_000);
+    assert_eq!(ran.output.of(Stream::Stderr).len(), (1..=20000).map(|n: i32| n.to_string().len() + 1).sum::<usize>());
+}
+
+#[test]
+fn too_much_output_ends_the_command_and_keeps_the_first() {
+    let mut s = Session::new();
+    s.limits.output_bytes = 100_000;
+    let ran = s.run("yes");
+    assert_eq!(ran.outcome.report.ended, Ended::Stopped);
+    assert_eq!(ran.outcome.stopped, Some(Stop::OutputLimit));
+    assert_eq!(ran.output.bytes.len(), 100_000);
+    assert!(ran.output.truncated && ran.output.total >= 100_000);
+}
+
+#[test]
+fn what_a_command_leaves_running_ends_with_it() {
+    let mut s = Session::new();
+    let started = std::time::Instant::now();
+    let ran = s.run("sleep 1000 & (setsid sleep 1000 & disown) & nohup sleep 1000 >/dev/null 2>&1 & trap '' TERM; echo $!");
+    assert_eq!(ran.code(), Some(0));
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_stop_ends_everything() {
+    let mut s = Session::new();
+    let mut running = s.start("trap '' TERM INT; echo ready; sleep 1000 & wait; sleep 1000");
+    while running.output().bytes.is_empty() {
+        assert!(running.pump().expect("pump").is_none());
+    }
+    running.stop(Stop::Cancelled);
+    let ran = s.finish(running);
+    assert_eq!((ran.outcome.report.ended, ran.outcome.stopped), (Ended::Stopped, Some(Stop::Cancelled)));
+}
+
+#[test]
+fn signals_and_pids_are_those_of_a_shell() {
+    assert_eq!(Session::new().run("kill -TERM $$; sleep 5").outcome.report.ended, Ended::Signaled(15));
+    assert_eq!(Session::new().run("sleep 100 & kill %1; wait $!; echo $?").text().lines().last(), Some("143"));
+}
+
+#[test]
+fn a_command_sees_nothing_of_its_caller() {
+    let text = Session::new().run("env; ls -l /proc/self/fd | awk '{print $9}'; ls /; ls /home; id -un; hostname; ps ax 2>/dev/null | wc -l").text();
+    assert!(!text.contains("CARGO"), "{text}");
+    assert!(!text.contains("/root"), "{text}");
+    assert!(text.contains("sandbox"), "{text}");
+}
+
+#[test]
+fn cpu_and_memory_are_measured() {
+    let report = Session::new().run("for ((i=0;i<200000;i++)); do :; done").outcome.report;
+    assert!(report.cpu_us > 10_000, "{report:?}");
+    assert!(report.peak_memory_bytes > 1 << 20, "{report:?}");
+}

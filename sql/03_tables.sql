@@ -1,0 +1,218 @@
+create table shell.users (
+  id uuid primary key default gen_random_uuid(),
+  username text not null unique,
+  created_at timestamptz not null default now(),
+
+  constraint username_is_printable check (username ~ '^[^[:cntrl:]]{1,64}$')
+);
+comment on table shell.users is 'Who may own sandboxes and submit commands.';
+comment on column shell.users.username is 'Shown to people; 1 to 64 characters, none a control character.';
+
+create table shell.sandboxes (
+  id uuid primary key default gen_random_uuid(),
+  owner_id uuid not null references shell.users (id),
+  name text not null default 'default',
+  image text not null default 'host',
+  variables shell.variables not null default '{}',
+  wall_seconds int,
+  cpu_seconds int,
+  memory_bytes bigint,
+  processes int,
+  open_files int,
+  file_size_bytes bigint,
+  output_bytes bigint,
+  created_at timestamptz not null default now(),
+
+  unique (owner_id, name),
+  constraint sandbox_name_is_printable check (name ~ '^[^[:cntrl:]]{1,64}$'),
+  constraint image_is_known check (image = 'host'),
+  constraint wall_seconds_in_range check (wall_seconds between 1 and 86400),
+  constraint cpu_seconds_in_range check (cpu_seconds between 1 and 86400),
+  constraint memory_bytes_in_range check (memory_bytes between 16777216 and 1099511627776),
+  constraint processes_in_range check (processes between 1 and 32768),
+  constraint open_files_in_range check (open_files between 32 and 65536),
+  constraint file_size_bytes_in_range check (file_size_bytes between 0 and 1099511627776),
+  constraint output_bytes_in_range check (output_bytes between 0 and 67108864)
+);
+comment on table shell.sandboxes is
+  'What its sessions share: owner, base image, limits, first variables. A limit that is null is the worker''s default.';
+comment on column shell.sandboxes.image is 'The read-only system, by name; "host" is the worker''s own.';
+comment on column shell.sandboxes.variables is 'Variables that a new session in this sandbox begins with.';
+comment on column shell.sandboxes.wall_seconds is 'Seconds a command may take by the clock.';
+comment on column shell.sandboxes.cpu_seconds is 'CPU seconds one process may use.';
+comment on column shell.sandboxes.memory_bytes is 'Bytes of address space one process may map.';
+comment on column shell.sandboxes.processes is 'Processes and threads at a time.';
+comment on column shell.sandboxes.open_files is 'Descriptors one process may hold.';
+comment on column shell.sandboxes.file_size_bytes is 'Bytes one file may grow to.';
+comment on column shell.sandboxes.output_bytes is 'Bytes of output kept; a command that prints more is stopped.';
+
+create table shell.environments (
+  id uuid primary key default gen_random_uuid(),
+  sandbox_id uuid not null references shell.sandboxes (id),
+  user_id uuid not null references shell.users (id),
+  name text not null default 'main',
+  is_default boolean not null default false,
+  parent_id uuid references shell.environments (id),
+  forked_from_command_id bigint,
+  replay_of uuid references shell.environments (id),
+  cwd shell.absolute_path not null default '/home/sandbox',
+  env shell.variables not null default '{}',
+  shell_state text not null default '',
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+
+  constraint session_name_is_printable check (name ~ '^[^[:cntrl:]]{1,64}$'),
+  constraint shell_state_fits check (octet_length(shell_state) <= 1048576)
+);
+comment on table shell.environments is 'Sessions: the state a shell has between two commands.';
+comment on column shell.environments.is_default is
+  'The session that submit_command(user_id, command) uses; at most one a user.';
+comment on column shell.environments.parent_id is 'The session that this one was forked from.';
+comment on column shell.environments.forked_from_command_id is
+  'The command whose state this session began with. No foreign key: retention may remove the command, and a dump must load in any order.';
+comment on column shell.environments.replay_of is 'The session whose commands this one replays.';
+comment on column shell.environments.shell_state is
+  'Functions, aliases, options, umask and unexported variables, as the text that the shell reads to have them again.';
+
+create unique index environments_one_default on shell.environments (user_id) where is_default;
+create index environments_of_user on shell.environments (user_id);
+create index environments_of_sandbox on shell.environments (sandbox_id);
+create index environments_of_parent on shell.environments (parent_id) where parent_id is not null;
+create index environments_replaying on shell.environments (replay_of) where replay_of is not null;
+
+create table shell.workers (
+  id bigint generated always as identity primary key,
+  name text not null,
+  os_user text not null,
+  version text not null,
+  concurrency int not null,
+  started_at timestamptz not null default clock_timestamp(),
+  heartbeat_at timestamptz not null default clock_timestamp(),
+  lost_since timestamptz,
+  stopped_at timestamptz,
+
+  constraint concurrency_is_positive check (concurrency > 0)
+);
+comment on table shell.workers is 'Every exec-worker process that ever registered.';
+comment on column shell.workers.name is 'host:pid, for people.';
+comment on column shell.workers.os_user is 'The operating-system user that the worker runs as.';
+comment on column shell.workers.heartbeat_at is 'When the worker last said that it is alive.';
+comment on column shell.workers.lost_since is
+  'When its connection was first found gone; cleared when it is back. What it holds is rescued after a grace.';
+comment on column shell.workers.stopped_at is 'When it said goodbye or was given up for lost.';
+create index workers_alive on shell.workers (id) where stopped_at is null;
+
+create table shell.commands (
+  id bigint generated always as identity primary key,
+  user_id uuid not null references shell.users (id),
+  environment_id uuid not null references shell.environments (id),
+  command text not null,
+  submitted_at timestamptz not null default clock_timestamp(),
+  status text not null default 'pending',
+  output text,
+  exit_code int,
+  cwd_snapshot shell.absolute_path,
+  env_snapshot shell.variables,
+  shell_state_snapshot text,
+
+  failure text,
+  failure_reason text,
+  signal int,
+  stdout text,
+  stderr text,
+  raw_output bytea,
+  output_bytes bigint,
+  truncated boolean not null default false,
+
+  claimed_at timestamptz,
+  started_at timestamptz,
+  finished_at timestamptz,
+  duration interval,
+  cpu_time interval,
+  peak_memory_bytes bigint,
+  worker_id bigint references shell.workers (id),
+  attempt int not null default 0,
+  cancel_requested_at timestamptz,
+  replay_of bigint,
+
+  cwd_after shell.absolute_path,
+  env_after shell.variables,
+  shell_state_after text,
+
+  constraint command_fits check (octet_length(command) between 1 and 1048576),
+  constraint status_enum check (status in ('pending', 'running', 'done', 'failed')),
+  constraint failure_enum check (
+    failure in ('exit', 'signal', 'timeout', 'out_of_memory', 'limit', 'cancelled', 'refused', 'worker_lost')
+  ),
+  constraint failed_says_why check ((status = 'failed') = (failure is not null)),
+  constraint done_means_exit_0 check (status <> 'done' or exit_code is not distinct from 0),
+  constraint finished_has_its_time check ((status in ('done', 'failed')) = (finished_at is not null)),
+  constraint running_has_its_worker check (status <> 'running' or (worker_id is not null and claimed_at is not null))
+);
+comment on table shell.commands is
+  'The log and the queue: one row a command, an atomic step of its session. A finished row never changes.';
+comment on column shell.commands.status is 'pending → running → done (exit code 0) | failed (anything else).';
+comment on column shell.commands.output is
+  'Standard output and error together, in the order they came, as valid UTF-8 (what is not becomes U+FFFD).';
+comment on column shell.commands.exit_code is 'The shell''s exit code; 128 + n after signal n; null if it never ran.';
+comment on column shell.commands.cwd_snapshot is 'Working directory in which it began; written again at claim.';
+comment on column shell.commands.env_snapshot is 'Exported variables with which it began.';
+comment on column shell.commands.shell_state_snapshot is 'Shell state with which it began.';
+comment on column shell.commands.failure is
+  'exit, signal, timeout, out_of_memory, limit, cancelled, refused or worker_lost; null unless failed.';
+comment on column shell.commands.failure_reason is 'What happened, in a sentence.';
+comment on column shell.commands.signal is 'The signal that ended the shell.';
+comment on column shell.commands.raw_output is
+  'The bytes of output as they came, kept only where the text could not hold them.';
+comment on column shell.commands.output_bytes is 'Bytes read from the command, kept or not.';
+comment on column shell.commands.truncated is 'True where more was printed than is kept.';
+comment on column shell.commands.claimed_at is 'When a worker last took it.';
+comment on column shell.commands.started_at is 'When its shell was started.';
+comment on column shell.commands.duration is 'From start to end, by the worker''s monotonic clock.';
+comment on column shell.commands.cpu_time is 'User and system time of every process it ran.';
+comment on column shell.commands.peak_memory_bytes is 'Resident size of its largest process at its largest.';
+comment on column shell.commands.attempt is
+  'How many times it was claimed. With worker_id this is the lease: a write-back under an older one is refused.';
+comment on column shell.commands.cancel_requested_at is 'When cancel_command asked its worker to end it.';
+comment on column shell.commands.replay_of is 'The command that this one replays.';
+comment on column shell.commands.cwd_after is
+  'Working directory it left; null, like the next two, where it left the state as it was.';
+
+-- The queue. Rows leave these two as soon as they are claimed or finished, so they stay as small as the work at hand.
+create index commands_pending on shell.commands (user_id, environment_id, id) where status = 'pending';
+create unique index commands_one_running on shell.commands (environment_id) where status = 'running';
+create index commands_held_by on shell.commands (worker_id) where status = 'running';
+
+-- The log.
+create index commands_of_user on shell.commands (user_id, id);
+create index commands_of_session on shell.commands (environment_id, id);
+create index commands_replaying on shell.commands (replay_of) where replay_of is not null;
+
+-- Half of a busy log's rows are dead versions of the other half; vacuum by count, not by share of a long history.
+alter table shell.commands set (
+  autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 20000,
+  autovacuum_analyze_scale_factor = 0.02, autovacuum_analyze_threshold = 2000
+);
+
+-- A crash loses what was shown of a running command, never what it left: unlogged costs the log nothing.
+create unlogged table shell.output_chunks (
+  command_id bigint not null references shell.commands (id) on delete cascade,
+  seq int not null,
+  stream text not null,
+  data text not null,
+  written_at timestamptz not null default clock_timestamp(),
+
+  primary key (command_id, seq),
+  constraint stream_enum check (stream in ('stdout', 'stderr'))
+);
+comment on table shell.output_chunks is
+  'Output of commands that still run, numbered so that a reader goes on from the last it saw; removed when the command ends.';
+
+-- A dump carries the rows and the counters of an extension''s tables only if told to.
+select pg_catalog.pg_extension_config_dump('shell.users', '');
+select pg_catalog.pg_extension_config_dump('shell.sandboxes', '');
+select pg_catalog.pg_extension_config_dump('shell.environments', '');
+select pg_catalog.pg_extension_config_dump('shell.workers', '');
+select pg_catalog.pg_extension_config_dump('shell.commands', '');
+select pg_catalog.pg_extension_config_dump('shell.workers_id_seq', '');
+select pg_catalog.pg_extension_config_dump('shell.commands_id_seq', '');

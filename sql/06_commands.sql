@@ -1,0 +1,131 @@
+-- What a user does with commands: submit, read, wait, cancel.
+
+create function shell.submit_command(user_id uuid, command text, environment_id uuid default null) returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  session uuid := submit_command.environment_id;
+  command_id bigint;
+begin
+  if submit_command.command is null or submit_command.command !~ '\S' then
+    raise exception using
+      errcode = 'PS004',
+      message = 'the command is empty',
+      hint = 'Pass the text that the shell shall run.';
+  end if;
+  if octet_length(submit_command.command) > 1048576 then
+    raise exception using
+      errcode = 'PS005',
+      message = format('the command is %s bytes long; 1048576 are allowed', octet_length(submit_command.command)),
+      hint = 'Put the data into a file and let the command read it.';
+  end if;
+
+  if session is null then
+    session := shell.default_session(submit_command.user_id);
+  else
+    perform shell.require_user(submit_command.user_id);
+    perform shell.require_session(submit_command.user_id, session);
+  end if;
+
+  -- Ids of one session must become visible in their order, so its submitters take turns until commit.
+  -- A lock of its own: a row lock here would make the worker's write-back wait for a user's transaction.
+  perform pg_advisory_xact_lock(hashtextextended('pg_shell submit ' || session::text, 0));
+
+  insert into shell.commands
+    (user_id, environment_id, command, cwd_snapshot, env_snapshot, shell_state_snapshot)
+  select submit_command.user_id, e.id, submit_command.command, e.cwd, e.env, e.shell_state
+  from shell.environments as e
+  where e.id = session
+  returning id into command_id;
+
+  notify shell_commands;
+  return command_id;
+end
+$$;
+comment on function shell.submit_command(uuid, text, uuid) is
+  'Queues a command in the session (the user''s default one unless named) and returns its id. '
+  'Raises PS001 to PS005 for an unknown user, an unknown or foreign session, an empty or over-long command.';
+
+create function shell.latest_output(user_id uuid, n int default 20)
+returns table (id bigint, command text, output text, exit_code int, status text, submitted_at timestamptz)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select c.id, c.command, c.output, c.exit_code, c.status, c.submitted_at
+  from shell.commands as c
+  where c.user_id = latest_output.user_id
+  order by c.id desc
+  limit latest_output.n
+$$;
+comment on function shell.latest_output(uuid, int) is 'The user''s last n commands, the newest first.';
+
+create function shell.wait_command(command_id bigint, timeout interval default '30 seconds')
+returns shell.commands
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  deadline constant timestamptz := clock_timestamp() + wait_command.timeout;
+  pause double precision := 0.001;
+  found_command shell.commands;
+  written_here boolean;
+begin
+  loop
+    select c.* into found_command from shell.commands as c where c.id = wait_command.command_id;
+    if not found then
+      raise exception using
+        errcode = 'PS006',
+        message = format('there is no command %s', coalesce(wait_command.command_id::text, '(null)')),
+        hint = 'shell.submit_command() returns the id to wait for.';
+    end if;
+    if found_command.status in ('done', 'failed') or clock_timestamp() >= deadline then
+      return found_command;
+    end if;
+
+    select c.xmin = pg_current_xact_id_if_assigned()::xid into written_here
+    from shell.commands as c where c.id = wait_command.command_id;
+    if written_here or current_setting('transaction_isolation') <> 'read committed' then
+      raise exception using
+        errcode = 'PS008',
+        message = format('this transaction can never see command %s end', wait_command.command_id),
+        hint = 'Commit the transaction that submitted it, then wait in one of its own (READ COMMITTED).';
+    end if;
+
+    perform pg_sleep(least(pause, greatest(0.0, extract(epoch from deadline - clock_timestamp()))));
+    pause := least(pause * 1.5, 0.05);
+  end loop;
+end
+$$;
+comment on function shell.wait_command(bigint, interval) is
+  'Waits until the command has finished and returns its row; after the timeout, the row as it stands.';
+
+create function shell.cancel_command(command_id bigint) returns boolean
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  target shell.commands;
+begin
+  select c.* into target from shell.commands as c where c.id = cancel_command.command_id for update;
+  if not found then
+    raise exception using
+      errcode = 'PS006',
+      message = format('there is no command %s', coalesce(cancel_command.command_id::text, '(null)')),
+      hint = 'shell.latest_output(user_id) lists the user''s commands.';
+  end if;
+
+  if target.status = 'pending' then
+    update shell.commands as c
+    set status = 'failed', failure = 'cancelled', failure_reason = 'The command was cancelled before it began.',
+        finished_at = clock_timestamp(), cancel_requested_at = clock_timestamp()
+    where c.id = target.id;
+  elsif target.status = 'running' then
+    update shell.commands as c set cancel_requested_at = clock_timestamp() where c.id = target.id;
+    perform pg_notify('shell_cancel', target.id::text);
+  end if;
+  return target.status in ('pending', 'running');
+end
+$$;
+comment on function shell.cancel_command(bigint) is
+  'Ends a command: a waiting one at once, a running one through its worker. False if it had already finished.';

@@ -1,0 +1,309 @@
+-- What a worker does. Its role may call these and touch nothing else.
+--
+-- A worker is alive while its connection holds the advisory lock of its id: a crash, of the process or of
+-- the host, frees it. The lease on a command is (worker_id, attempt).
+
+create function shell.worker_lock(worker_id bigint) returns bigint
+language sql immutable strict
+set search_path = pg_catalog, pg_temp
+as $$ select hashtextextended('pg_shell worker ' || worker_id::text, 0) $$;
+comment on function shell.worker_lock(bigint) is 'The advisory lock that a living worker holds.';
+
+create function shell.register_worker(name text, os_user text, version text, concurrency int) returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  worker bigint;
+begin
+  insert into shell.workers as w (name, os_user, version, concurrency)
+  values (register_worker.name, register_worker.os_user, register_worker.version, register_worker.concurrency)
+  returning w.id into worker;
+  perform pg_advisory_lock(shell.worker_lock(worker));
+  return worker;
+end
+$$;
+comment on function shell.register_worker(text, text, text, int) is
+  'Adds a worker, held alive by the calling connection; returns its id.';
+
+create function shell.resume_worker(worker_id bigint) returns boolean
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform pg_advisory_lock(shell.worker_lock(resume_worker.worker_id));
+  update shell.workers as w
+  set heartbeat_at = clock_timestamp(), lost_since = null
+  where w.id = resume_worker.worker_id and w.stopped_at is null;
+  return found;
+end
+$$;
+comment on function shell.resume_worker(bigint) is
+  'Takes a worker''s place again over a new connection; false if it was given up for lost meanwhile.';
+
+create function shell.stop_worker(worker_id bigint) returns void
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  update shell.workers as w set stopped_at = clock_timestamp()
+  where w.id = stop_worker.worker_id and w.stopped_at is null
+$$;
+comment on function shell.stop_worker(bigint) is 'A worker''s goodbye.';
+
+create function shell.claim_commands(worker_id bigint, want int, turn uuid)
+returns setof shell.claimed_command
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  nobody constant uuid := '00000000-0000-0000-0000-000000000000';
+  candidate_user uuid;
+  candidate_session uuid;
+  candidate_command bigint;
+  start_session uuid;
+  session_wrapped boolean;
+  wrapped boolean := false;
+  claimed_in_round boolean := false;
+  claimed shell.claimed_command;
+begin
+  turn := coalesce(turn, nobody);
+  <<users>>
+  while want > 0 loop
+    -- The next user, in turn, with a command waiting; round and round until a round gives nothing.
+    select c.user_id into candidate_user
+    from shell.commands as c
+    where c.status = 'pending' and c.user_id > turn
+    order by c.user_id
+    limit 1;
+    if not found then
+      exit users when wrapped and not claimed_in_round;
+      wrapped := true;
+      claimed_in_round := false;
+      turn := nobody;
+      continue users;
+    end if;
+    turn := candidate_user;
+
+    -- One of the user's sessions that is free, from a random one on, so that none is always last.
+    start_session := gen_random_uuid();
+    candidate_session := start_session;
+    session_wrapped := false;
+    <<sessions>>
+    loop
+      select c.environment_id, c.id into candidate_session, candidate_command
+      from shell.commands as c
+      where c.status = 'pending' and c.user_id = candidate_user and c.environment_id > candidate_session
+      order by c.environment_id, c.id
+      limit 1;
+      if not found then
+        exit sessions when session_wrapped;
+        session_wrapped := true;
+        candidate_session := nobody;
+        continue sessions;
+      end if;
+      exit sessions when session_wrapped and candidate_session > start_session;
+
+      continue sessions when exists (
+        select from shell.commands as c
+        where c.status = 'running' and c.environment_id = candidate_session);
+
+      -- Another worker's claim in progress is passed over; a finished one fails the status check.
+      perform from shell.commands as c
+      where c.id = candidate_command and c.status = 'pending'
+      for no key update skip locked;
+      continue sessions when not found;
+
+      update shell.commands as c
+      set status = 'running', worker_id = claim_commands.worker_id, attempt = c.attempt + 1,
+          claimed_at = clock_timestamp(),
+          cwd_snapshot = e.cwd, env_snapshot = e.env, shell_state_snapshot = e.shell_state
+      from shell.environments as e
+      join shell.sandboxes as s on s.id = e.sandbox_id
+      where c.id = candidate_command and e.id = c.environment_id
+      returning c.id, c.attempt, c.user_id, c.environment_id, c.command, e.cwd, e.env, e.shell_state,
+        s.wall_seconds, s.cpu_seconds, s.memory_bytes, s.processes, s.open_files, s.file_size_bytes, s.output_bytes
+      into claimed;
+      return next claimed;
+      claimed_in_round := true;
+      want := want - 1;
+      exit sessions;
+    end loop;
+  end loop;
+end
+$$;
+comment on function shell.claim_commands(bigint, int, uuid) is
+  'Takes up to so many commands for the worker, one a session, users in turn after the given one. '
+  'The snapshots are written here: a command starts from what its predecessor left.';
+
+create function shell.finish_commands(worker_id bigint, results json) returns setof bigint
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  with result as (
+    select r.* from json_populate_recordset(null::shell.command_result, results) as r
+  ),
+  finished as (
+    update shell.commands as c
+    set status = case when r.failure is null then 'done' else 'failed' end,
+        failure = r.failure, failure_reason = r.failure_reason,
+        exit_code = r.exit_code, signal = r.signal,
+        output = r.output, stdout = r.stdout, stderr = r.stderr, raw_output = decode(r.raw_output, 'base64'),
+        output_bytes = r.output_bytes, truncated = r.truncated,
+        started_at = r.started_at, finished_at = clock_timestamp(),
+        duration = make_interval(secs => r.duration_us / 1e6), cpu_time = make_interval(secs => r.cpu_us / 1e6),
+        peak_memory_bytes = r.peak_memory_bytes,
+        cwd_after = r.cwd_after, env_after = r.env_after, shell_state_after = r.shell_state_after
+    from result as r
+    where c.id = r.command_id
+      and c.status = 'running' and c.worker_id = finish_commands.worker_id and c.attempt = r.attempt
+    returning c.id, c.environment_id, c.cwd_after, c.env_after, c.shell_state_after, c.finished_at, c.duration
+  ),
+  moved as (
+    update shell.environments as e
+    set cwd = f.cwd_after, env = f.env_after, shell_state = f.shell_state_after, updated_at = f.finished_at
+    from finished as f
+    where e.id = f.environment_id and f.cwd_after is not null
+  ),
+  shown as (
+    delete from shell.output_chunks as o using finished as f where o.command_id = f.id
+  )
+  select f.id from finished as f
+$$;
+comment on function shell.finish_commands(bigint, json) is
+  'Writes an array of shell.command_result and the state each left, in one step; returns the ids that were '
+  'still under the lease they name. The others belong to somebody else by now, and nothing is written for them.';
+
+create function shell.work(worker_id bigint, results json, want int, turn uuid)
+returns setof shell.claimed_command
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if results is null then
+    -- A lost claim is a command that waits again: only what is finished must outlive a crash.
+    set local synchronous_commit = off;
+  else
+    perform shell.finish_commands(work.worker_id, work.results);
+  end if;
+  return query select * from shell.claim_commands(work.worker_id, work.want, work.turn);
+end
+$$;
+comment on function shell.work(bigint, json, int, uuid) is
+  'Finishes and claims in one commit: results may be null, want may be 0.';
+
+create function shell.append_output(worker_id bigint, chunks json) returns void
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  insert into shell.output_chunks (command_id, seq, stream, data)
+  select k.command_id, k.seq, k.stream, k.data
+  from json_to_recordset(chunks) as k (command_id bigint, attempt int, seq int, stream text, data text)
+  join shell.commands as c
+    on c.id = k.command_id and c.status = 'running'
+    and c.worker_id = append_output.worker_id and c.attempt = k.attempt
+  on conflict do nothing
+$$;
+comment on function shell.append_output(bigint, json) is 'Shows what running commands have printed since the last call.';
+
+create function shell.rescue_commands(grace interval, lease interval, max_attempts int) returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  worker shell.workers;
+  rescued bigint := 0;
+  moved bigint;
+begin
+  for worker in
+    select w.* from shell.workers as w where w.stopped_at is null order by w.id for no key update skip locked
+  loop
+    if not exists (
+      -- This session's own lock can be taken again, so it is looked for before it is tried.
+      select from pg_locks as l
+      where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+        and l.database = (select d.oid from pg_database as d where d.datname = current_database())
+        and ((l.classid::bigint << 32) | l.objid::bigint) = shell.worker_lock(worker.id)
+    ) then
+      if worker.lost_since is null then
+        update shell.workers as w set lost_since = clock_timestamp() where w.id = worker.id;
+        worker.lost_since := clock_timestamp();
+      end if;
+    elsif worker.lost_since is not null then
+      update shell.workers as w set lost_since = null where w.id = worker.id;
+      worker.lost_since := null;
+    end if;
+
+    if worker.lost_since <= clock_timestamp() - grace or worker.heartbeat_at <= clock_timestamp() - lease then
+      update shell.workers as w set stopped_at = clock_timestamp() where w.id = worker.id;
+      moved := shell.release_commands(worker.id, max_attempts);
+      rescued := rescued + moved;
+    end if;
+  end loop;
+  if rescued > 0 then
+    notify shell_commands;
+  end if;
+  return rescued;
+end
+$$;
+comment on function shell.rescue_commands(interval, interval, int) is
+  'Gives up workers whose connection is gone for the grace or whose heartbeat is older than the lease, and releases what they held.';
+
+create function shell.release_commands(worker_id bigint, max_attempts int, only_ids bigint[] default null) returns bigint
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  with held as (
+    select c.id,
+      case
+        when c.cancel_requested_at is not null then 'cancelled'
+        when c.attempt >= release_commands.max_attempts then 'worker_lost'
+      end as failure
+    from shell.commands as c
+    where c.status = 'running' and c.worker_id = release_commands.worker_id
+      and (only_ids is null or c.id = any (only_ids))
+    for no key update
+  ),
+  released as (
+    update shell.commands as c
+    set status = case when h.failure is null then 'pending' else 'failed' end,
+        failure = h.failure,
+        failure_reason = case h.failure
+          when 'cancelled' then 'The command was cancelled, and its worker ended before it could say so.'
+          when 'worker_lost' then format('The worker was lost %s times while the command ran; it was not tried again.', c.attempt)
+        end,
+        finished_at = case when h.failure is not null then clock_timestamp() end,
+        claimed_at = null
+    from held as h
+    where c.id = h.id
+    returning c.id
+  ),
+  shown as (
+    delete from shell.output_chunks as o using released as r where o.command_id = r.id
+  )
+  select count(*) from released
+$$;
+comment on function shell.release_commands(bigint, int, bigint[]) is
+  'Puts what a worker holds back into the queue; what was tried max_attempts times fails as worker_lost.';
+
+create function shell.heartbeat(worker_id bigint, grace interval, lease interval, max_attempts int)
+returns table (alive boolean, rescued bigint, waiting boolean, cancelled bigint[], lost boolean)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  set local synchronous_commit = off;
+  update shell.workers as w set heartbeat_at = clock_timestamp()
+  where w.id = heartbeat.worker_id and w.stopped_at is null;
+  alive := found;
+  rescued := shell.rescue_commands(heartbeat.grace, heartbeat.lease, heartbeat.max_attempts);
+  waiting := exists (select from shell.commands as c where c.status = 'pending');
+  -- A notification lost with a connection is made good here.
+  cancelled := array(
+    select c.id from shell.commands as c
+    where c.status = 'running' and c.worker_id = heartbeat.worker_id and c.cancel_requested_at is not null);
+  lost := exists (select from shell.workers as w where w.stopped_at is null and w.lost_since is not null);
+  return next;
+end
+$$;
+comment on function shell.heartbeat(bigint, interval, interval, int) is
+  'The slow poll, all in one transaction: says alive, rescues what lost workers held, tells what waits and what to cancel.';

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Every check and every test there is, in a scratch folder that is removed in the end.
+cd "$(dirname "$0")/.."
+source tests/lib.sh
+
+# One line for each part, with the seconds it took.
+part() { # NAME COMMAND...
+  local name=$1 began=$SECONDS
+  shift
+  say "==> $name"
+  "$@"
+  TIMES+=("$((SECONDS - began)) s  $name")
+}
+TIMES=()
+
+# Black-box tests of the worker, the launcher and the stack. They are built first, for the runner
+# below is meant for tests only.
+workspace_tests() {
+  local tests=(cargo test --workspace --exclude pg_shell --no-fail-fast)
+  "${tests[@]}" --lib --bins --tests --no-run
+  timed "${tests[@]}" --lib --bins --tests
+  "${tests[@]}" --doc
+}
+
+# The tests inside Postgres, of the extension. The cluster is the scratch folder's.
+extension_tests() {
+  local as_user=() data=$SCRATCH/pgrx
+  pgrx_home
+  mkdir "$data"
+  if is_root; then
+    as_user=(--runas postgres)
+    chown postgres: "$data"
+  fi
+  USER=$(id -un) PG_SHELL_PG_CONFIG=$PG_SHELL_STAGE/usr/lib/postgresql/$PG_MAJOR/bin/pg_config \
+    timed cargo pgrx test --package pg_shell --pgdata "$data" "${as_user[@]}" "pg$PG_MAJOR"
+}
+
+# Runs cargo's test binaries through tests/timed.sh, and keeps what they print for the summary.
+timed() {
+  local host
+  host=$(rustc --version --verbose | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+  env "CARGO_TARGET_${host}_RUNNER=$PWD/tests/timed.sh" "$@" 2>&1 | tee -a "$SCRATCH/output"
+}
+
+summary() {
+  say "==> slowest tests"
+  sed -n 's/^test \(.*\) \.\.\. [^<]*<\([0-9.]*\)s>.*/\2 s  \1/p' "$SCRATCH/output" | sort -rn | head -n 10
+  say "==> time of each part"
+  printf '%s\n' "${TIMES[@]}"
+}
+
+part packages docker/stack/packages.sh test
+part lint docker/stack/lint.sh
+part build make_scratch
+part "workspace tests" workspace_tests
+part "extension tests" extension_tests
+summary
