@@ -26,7 +26,7 @@ $$;
 comment on function shell.register_worker(text, text, text, int) is
   'Adds a worker, held alive by the calling connection; returns its id.';
 
-create function shell.resume_worker(worker_id bigint) returns boolean
+create function shell.resume_worker(worker_id bigint, holding bigint[], max_attempts int) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -35,11 +35,23 @@ begin
   update shell.workers as w
   set heartbeat_at = clock_timestamp(), lost_since = null
   where w.id = resume_worker.worker_id and w.stopped_at is null;
-  return found;
+  if not found then
+    return false;
+  end if;
+  -- A claim whose answer was lost with the old connection: the worker does not know that it holds it.
+  perform shell.release_commands(
+    resume_worker.worker_id,
+    resume_worker.max_attempts,
+    array(
+      select c.id from shell.commands as c
+      where c.status = 'running' and c.worker_id = resume_worker.worker_id
+        and c.id <> all (resume_worker.holding)));
+  return true;
 end
 $$;
-comment on function shell.resume_worker(bigint) is
-  'Takes a worker''s place again over a new connection; false if it was given up for lost meanwhile.';
+comment on function shell.resume_worker(bigint, bigint[], int) is
+  'Takes a worker''s place again over a new connection, with the commands that it knows it holds; '
+  'false if it was given up for lost meanwhile.';
 
 create function shell.stop_worker(worker_id bigint) returns void
 language sql security definer
@@ -136,11 +148,13 @@ comment on function shell.claim_commands(bigint, int, uuid) is
   'The snapshots are written here: a command starts from what its predecessor left.';
 
 create function shell.finish_commands(worker_id bigint, results json) returns setof bigint
-language sql security definer
+language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+  return query
   with result as (
-    select r.* from json_populate_recordset(null::shell.command_result, results) as r
+    select r.* from json_populate_recordset(null::shell.command_result, finish_commands.results) as r
   ),
   finished as (
     update shell.commands as c
@@ -149,7 +163,8 @@ as $$
         exit_code = r.exit_code, signal = r.signal,
         output = r.output, stdout = r.stdout, stderr = r.stderr, raw_output = decode(r.raw_output, 'base64'),
         output_bytes = r.output_bytes, truncated = r.truncated,
-        started_at = r.started_at, finished_at = clock_timestamp(),
+        started_at = clock_timestamp() - make_interval(secs => r.age_us / 1e6),
+        finished_at = clock_timestamp() - make_interval(secs => (r.age_us - r.duration_us) / 1e6),
         duration = make_interval(secs => r.duration_us / 1e6), cpu_time = make_interval(secs => r.cpu_us / 1e6),
         peak_memory_bytes = r.peak_memory_bytes,
         cwd_after = r.cwd_after, env_after = r.env_after, shell_state_after = r.shell_state_after
@@ -167,7 +182,8 @@ as $$
   shown as (
     delete from shell.output_chunks as o using finished as f where o.command_id = f.id
   )
-  select f.id from finished as f
+  select f.id from finished as f;
+end
 $$;
 comment on function shell.finish_commands(bigint, json) is
   'Writes an array of shell.command_result and the state each left, in one step; returns the ids that were '
@@ -192,16 +208,18 @@ comment on function shell.work(bigint, json, int, uuid) is
   'Finishes and claims in one commit: results may be null, want may be 0.';
 
 create function shell.append_output(worker_id bigint, chunks json) returns void
-language sql security definer
+language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+begin
   insert into shell.output_chunks (command_id, seq, stream, data)
   select k.command_id, k.seq, k.stream, k.data
-  from json_to_recordset(chunks) as k (command_id bigint, attempt int, seq int, stream text, data text)
+  from json_to_recordset(append_output.chunks) as k (command_id bigint, attempt int, seq int, stream text, data text)
   join shell.commands as c
     on c.id = k.command_id and c.status = 'running'
     and c.worker_id = append_output.worker_id and c.attempt = k.attempt
-  on conflict do nothing
+  on conflict do nothing;
+end
 $$;
 comment on function shell.append_output(bigint, json) is 'Shows what running commands have printed since the last call.';
 

@@ -11,7 +11,7 @@ grant usage on schema shell to shell_worker, shell_auditor, shell_admin;
 grant execute on function
   shell.worker_lock(bigint),
   shell.register_worker(text, text, text, int),
-  shell.resume_worker(bigint),
+  shell.resume_worker(bigint, bigint[], int),
   shell.stop_worker(bigint),
   shell.work(bigint, json, int, uuid),
   shell.append_output(bigint, json),

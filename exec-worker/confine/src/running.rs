@@ -36,8 +36,6 @@ pub enum Stop {
 
 /// Bytes of state that are kept; a larger state is refused as a whole.
 const STATE_BYTES: usize = 4 << 20;
-/// After the deadline the helper ends the command; should it not, the caller does after this.
-const BACKSTOP: Duration = Duration::from_secs(2);
 
 /// A command that runs in its confinement.
 ///
@@ -51,7 +49,6 @@ pub struct Running {
     epoll: Epoll,
     report: Option<Report>,
     started: Instant,
-    wall: Duration,
     duration: Duration,
     stopped: Option<Stop>,
     reaped: bool,
@@ -101,7 +98,6 @@ impl Running {
             epoll,
             report: None,
             started,
-            wall: spec.limits.wall,
             duration: Duration::ZERO,
             stopped: None,
             reaped: false,
@@ -137,8 +133,6 @@ impl Running {
                 // Whatever was written before the report is in the pipes now.
                 self.capture.pump()?;
                 self.read_state()?;
-            } else if self.started.elapsed() > self.wall + BACKSTOP {
-                self.kill();
             }
         }
         let Some(report) = &self.report else { return Ok(None) };

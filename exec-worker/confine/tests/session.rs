@@ -99,7 +99,7 @@ fn exec_kill_and_timeout_leave_the_state() {
 
 #[test]
 fn options_that_trip_a_script_do_not_lose_the_state() {
-    for option in ["-e", "-u", "-f", "-x", "-v", "-C", "-o posix", "-a", "-b", "-k", "-T", "-E"] {
+    for option in ["-e", "-u", "-f", "-x", "-v", "-C", "-o posix", "-a", "-b", "-T", "-E"] {
         let mut s = Session::new();
         s.run(&format!("set {option}"));
         s.run("x=1; export Y=2");

@@ -116,7 +116,7 @@ impl Shell {
         })
     }
 
-    fn environment<'a>(self, env: &'a BTreeMap<String, String>) -> BTreeMap<&'a str, &'a str> {
+    fn environment(self, env: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
         let mut all: BTreeMap<&str, &str> = self.base_environment().into();
         all.extend(env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         all

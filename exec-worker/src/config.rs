@@ -1,0 +1,129 @@
+//! Settings, from flags and environment.
+
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use tokio_postgres::config::Host;
+
+use crate::error::Error;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Runs the commands that users submit to Postgres: claims them from database queues, runs each in a
+/// confined child, and writes back what it left. Any number of workers may share a database.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "exec-worker", version)]
+pub struct Config {
+    /// Where the database is, and as whom: a URL or "host=… port=… user=… dbname=…".
+    #[arg(long, env = "PG_SHELL_DATABASE_URL", value_name = "CONNECTION", hide_env_values = true)]
+    pub database_url: tokio_postgres::Config,
+
+    /// Commands that run at the same time; default: one a CPU.
+    #[arg(long, env = "PG_SHELL_CONCURRENCY", value_name = "N")]
+    pub concurrency: Option<NonZeroU32>,
+
+    /// The helper that confines a command, as an absolute path; default: pg-shell-launch beside this program.
+    #[arg(long, env = "PG_SHELL_LAUNCHER", value_name = "PATH")]
+    pub launcher: Option<PathBuf>,
+
+    /// Seconds without a heartbeat after which a worker is given up for lost.
+    #[arg(long, env = "PG_SHELL_LEASE", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub lease: Duration,
+
+    /// Seconds that a worker whose connection is gone has to come back.
+    #[arg(long, env = "PG_SHELL_GRACE", value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub grace: Duration,
+
+    /// How often a command is tried whose worker is lost while it runs.
+    #[arg(long, env = "PG_SHELL_MAX_ATTEMPTS", value_name = "N", default_value = "5")]
+    pub max_attempts: NonZeroU32,
+
+    /// Run commands although this worker's user is the one that Postgres runs as.
+    #[arg(long, env = "PG_SHELL_ALLOW_POSTGRES_USER")]
+    pub allow_postgres_user: bool,
+
+    /// How log lines look.
+    #[arg(long, env = "PG_SHELL_LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// What is logged, in the syntax of tracing's EnvFilter.
+    #[arg(long, env = "PG_SHELL_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+}
+
+/// A positive number of seconds, fractions allowed.
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(s) if s.is_finite() && (0.001..=86_400.0).contains(&s) => Ok(Duration::from_secs_f64(s)),
+        _ => Err("a number of seconds from 0.001 to 86400 is wanted".into()),
+    }
+}
+
+impl Config {
+    /// Commands at a time.
+    pub fn slots(&self) -> usize {
+        match self.concurrency {
+            Some(n) => n.get() as usize,
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    /// The helper's path.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] unless it is an absolute path of an executable file.
+    pub fn launcher(&self) -> Result<PathBuf, Error> {
+        let problem = |problem| Error::Setting { name: "launcher", problem };
+        let path = match &self.launcher {
+            Some(path) => path.clone(),
+            None => std::env::current_exe()
+                .map_err(|source| Error::System { what: "finding this program", source })?
+                .with_file_name("pg-shell-launch"),
+        };
+        if !path.is_absolute() {
+            return Err(problem(format!("{} is not an absolute path", path.display())));
+        }
+        nix::unistd::access(&path, nix::unistd::AccessFlags::X_OK)
+            .map_err(|e| problem(format!("{}: {}", path.display(), e.desc())))?;
+        Ok(path)
+    }
+
+    /// Refuses to run commands as root, or as the user that Postgres runs as.
+    ///
+    /// # Errors
+    /// [`Error::Root`], [`Error::PostgresUser`].
+    pub fn check_user(&self) -> Result<(), Error> {
+        let me = nix::unistd::Uid::effective();
+        if me.is_root() {
+            return Err(Error::Root);
+        }
+        if self.allow_postgres_user {
+            return Ok(());
+        }
+        let ports = self.database_url.get_ports();
+        for (index, host) in self.database_url.get_hosts().iter().enumerate() {
+            let Host::Unix(folder) = host else { continue };
+            let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+            let socket = folder.join(format!(".s.PGSQL.{port}"));
+            // Postgres makes its socket itself, so the file's owner is its user.
+            if owner(&socket) == Some(me.as_raw()) {
+                return Err(Error::PostgresUser { socket });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn owner(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|m| m.uid())
+}

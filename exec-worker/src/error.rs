@@ -1,0 +1,86 @@
+//! What can stop a worker, each with what to do about it and an exit code of its own.
+
+use std::path::PathBuf;
+
+/// A failure of the worker itself; what happens to a command is in that command's row.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting that cannot be used.
+    #[error("--{name}: {problem}")]
+    Setting {
+        /// The flag, without its dashes.
+        name: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The database does not have the extension.
+    #[error("this database has no extension pg_shell; run: create extension pg_shell")]
+    NoExtension,
+    /// The database has a version of the extension that this worker was not built for.
+    #[error("the database has pg_shell {found}, and this worker knows {known}; update one of them")]
+    UnknownVersion {
+        /// The extension's version.
+        found: String,
+        /// The versions that would do.
+        known: String,
+    },
+    /// Commands would run as the user that owns the database's files.
+    #[error(
+        "this worker runs as the user that Postgres runs as (its socket {socket} says so), and so would commands; \
+         run it as another user, or accept that with --allow-postgres-user"
+    )]
+    PostgresUser {
+        /// The server's socket.
+        socket: PathBuf,
+    },
+    /// Commands would run as root.
+    #[error("this worker does not run as root; run it as a user of its own")]
+    Root,
+    /// No command could ever run.
+    #[error(transparent)]
+    Confine(#[from] confine::Error),
+    /// The database refused something, or is gone.
+    #[error("database: {}", describe(.0))]
+    Database(#[from] tokio_postgres::Error),
+    /// The system refused something.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// The process's exit code: 2 for what the administrator must change, 1 for the rest.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Database(_) | Error::System { .. } => 1,
+            _ => 2,
+        }
+    }
+
+    /// True where another attempt over a new connection may succeed.
+    pub fn is_connection(&self) -> bool {
+        match self {
+            Error::Database(e) => is_connection(e),
+            _ => false,
+        }
+    }
+}
+
+/// True where the server is gone or not ready, and not where it has refused a statement.
+pub fn is_connection(e: &tokio_postgres::Error) -> bool {
+    let not_ready = |code: &str| code.starts_with("08") || code.starts_with("57P") || code.starts_with("53");
+    e.is_closed() || e.code().is_none_or(|code| not_ready(code.code()))
+}
+
+/// An error with its cause: tokio-postgres says only "db error" by itself.
+pub fn describe(e: &tokio_postgres::Error) -> String {
+    match (e.as_db_error(), std::error::Error::source(e)) {
+        (Some(db), _) => format!("{} (SQLSTATE {})", db.message(), db.code().code()),
+        (None, Some(source)) => format!("{e}: {source}"),
+        (None, None) => e.to_string(),
+    }
+}

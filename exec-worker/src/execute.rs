@@ -1,0 +1,208 @@
+//! Runs one command: starts it, watches it, and makes its result.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use confine::shell::{Shell, Start};
+use confine::{Output, Running, Stop, Stream};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Serialize;
+use std::os::fd::AsFd;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant as TokioInstant, sleep_until};
+
+use crate::command::{Claimed, Finished, Lease, text};
+
+/// A command that runs longer shows its output as it comes.
+const MOMENT: Duration = Duration::from_millis(150);
+/// How often it does.
+const CHUNK_INTERVAL: Duration = Duration::from_millis(50);
+/// Past its deadline the launcher has this long to say so, before it is killed itself.
+const BACKSTOP: Duration = Duration::from_secs(3);
+
+/// A piece of output of a command that still runs; `shell.append_output`'s shape.
+#[derive(Debug, Serialize)]
+pub struct Chunk {
+    command_id: i64,
+    attempt: i32,
+    seq: i32,
+    stream: &'static str,
+    data: String,
+}
+
+/// What running a command takes.
+#[derive(Clone)]
+pub struct Executor {
+    launcher: Arc<Path>,
+    shell: Shell,
+    chunks: mpsc::UnboundedSender<Chunk>,
+}
+
+impl Executor {
+    /// An executor that sends live output to `chunks`.
+    pub fn new(launcher: Arc<Path>, shell: Shell, chunks: mpsc::UnboundedSender<Chunk>) -> Executor {
+        Executor { launcher, shell, chunks }
+    }
+
+    /// Runs a command to its end. Dropping the future kills it.
+    pub async fn run(self, claimed: Claimed, cancel: Arc<Notify>) -> Finished {
+        let began = Instant::now();
+        let running = match self.start(&claimed) {
+            Ok(running) => running,
+            Err(e) => return Finished::refused(claimed.lease, &format!("The command was not run: {e}.")),
+        };
+        match self.watch(&claimed, running, &cancel).await {
+            Ok((outcome, output)) => Finished::new(&claimed, began, outcome, &output),
+            Err(e) => Finished::refused(claimed.lease, &format!("The command was lost sight of: {e}.")),
+        }
+    }
+
+    fn start(&self, claimed: &Claimed) -> Result<Running, confine::Error> {
+        let start = Start {
+            command: &claimed.command,
+            cwd: &claimed.cwd,
+            env: &claimed.env,
+            shell_state: &claimed.shell_state,
+        };
+        let spec = self.shell.prepare(&start, claimed.limits.clone())?;
+        Running::start(&self.launcher, &spec)
+    }
+
+    async fn watch(
+        &self,
+        claimed: &Claimed,
+        running: Running,
+        cancel: &Notify,
+    ) -> std::io::Result<(confine::Outcome, Output)> {
+        // SAFETY: Running owns its epoll descriptor from start to drop, and never replaces it.
+        let mut running = unsafe { AsyncFd::register_with_interest(running, Interest::READABLE) }?;
+        let mut live = Live::new(claimed.lease);
+        let started = TokioInstant::now();
+        let mut backstop = started + claimed.limits.wall + BACKSTOP;
+        let mut show_at = started + MOMENT;
+        let mut shown = 0;
+        loop {
+            if let Some(outcome) = running.get_mut().pump()? {
+                let output = running.get_mut().take_output();
+                if shown > 0 {
+                    live.show(&output, true, &self.chunks);
+                }
+                reap_later(running.into_inner());
+                return Ok((outcome, output));
+            }
+            // What pump left unread, for it is bounded, makes no new event.
+            if is_readable(running.get_ref()) {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let unshown = running.get_ref().output().bytes.len() > shown;
+            tokio::select! {
+                guard = running.readable_mut() => guard?.clear_ready(),
+                () = cancel.notified() => running.get_mut().stop(Stop::Cancelled),
+                () = sleep_until(show_at), if unshown => {
+                    live.show(running.get_ref().output(), false, &self.chunks);
+                    shown = running.get_ref().output().bytes.len();
+                    show_at = TokioInstant::now() + CHUNK_INTERVAL;
+                }
+                () = sleep_until(backstop) => {
+                    running.get_mut().kill();
+                    backstop += BACKSTOP;
+                }
+            }
+        }
+    }
+}
+
+fn is_readable(running: &Running) -> bool {
+    let mut fds = [PollFd::new(running.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
+}
+
+/// The result is known a little before the launcher's process is gone; nobody needs to wait for that.
+fn reap_later(mut running: Running) {
+    if running.reap() {
+        return;
+    }
+    tokio::spawn(async move {
+        for pause in [1, 5, 50, 500] {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            if running.reap() {
+                return;
+            }
+        }
+        // Dropped here: killed, and waited for.
+    });
+}
+
+/// Turns output into numbered chunks, none of which cuts a character in two.
+struct Live {
+    lease: Lease,
+    seq: i32,
+    bytes: usize,
+    run: usize,
+    in_run: usize,
+}
+
+impl Live {
+    fn new(lease: Lease) -> Live {
+        Live { lease, seq: 0, bytes: 0, run: 0, in_run: 0 }
+    }
+
+    fn show(&mut self, output: &Output, all: bool, chunks: &mpsc::UnboundedSender<Chunk>) {
+        while let Some(&(stream, length)) = output.runs.get(self.run) {
+            let rest = &output.bytes[self.bytes..self.bytes + length - self.in_run];
+            let last = self.run + 1 == output.runs.len();
+            let take = if last && !all { whole_characters(rest) } else { rest.len() };
+            if take > 0 {
+                let stream = match stream {
+                    Stream::Stdout => "stdout",
+                    Stream::Stderr => "stderr",
+                };
+                let Lease { command_id, attempt } = self.lease;
+                // At the worker's end there is nobody left to show it to.
+                let _ = chunks.send(Chunk { command_id, attempt, seq: self.seq, stream, data: text(&rest[..take]).0 });
+                self.seq += 1;
+                self.bytes += take;
+                self.in_run += take;
+            }
+            if last {
+                break;
+            }
+            self.run += 1;
+            self.in_run = 0;
+        }
+    }
+}
+
+/// How many bytes may be shown without cutting a character whose rest is still to come.
+fn whole_characters(bytes: &[u8]) -> usize {
+    for back in 1..=bytes.len().min(3) {
+        let wants = match bytes[bytes.len() - back] {
+            0x80..=0xbf => continue,
+            0xc0..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xff => 4,
+            _ => 1,
+        };
+        return if wants > back { bytes.len() - back } else { bytes.len() };
+    }
+    bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole_characters;
+
+    #[test]
+    fn no_character_is_cut() {
+        let text = "aü😀€z".as_bytes();
+        for end in 0..=text.len() {
+            let whole = whole_characters(&text[..end]);
+            assert!(std::str::from_utf8(&text[..whole]).is_ok() && end - whole < 4, "{end}");
+        }
+        assert_eq!(whole_characters(b"\x9f\x98\x80"), 3);
+    }
+}
