@@ -6,7 +6,9 @@ create table shell.users (
   constraint username_is_printable check (username ~ '^[^[:cntrl:]]{1,64}$')
 );
 comment on table shell.users is 'Who may own sandboxes and submit commands.';
+comment on column shell.users.id is 'What every other table and every call names the user by.';
 comment on column shell.users.username is 'Shown to people; 1 to 64 characters, none a control character.';
+comment on column shell.users.created_at is 'When the user was added.';
 
 create table shell.sandboxes (
   id uuid primary key default gen_random_uuid(),
@@ -36,6 +38,9 @@ create table shell.sandboxes (
 );
 comment on table shell.sandboxes is
   'What its sessions share: owner, base image, limits, first variables. A limit that is null is the worker''s default.';
+comment on column shell.sandboxes.id is 'Its sessions name it by this.';
+comment on column shell.sandboxes.owner_id is 'Whose it is.';
+comment on column shell.sandboxes.name is 'One name a user; the first sandbox is called default.';
 comment on column shell.sandboxes.image is 'The read-only system, by name; "host" is the worker''s own.';
 comment on column shell.sandboxes.variables is 'Variables that a new session in this sandbox begins with.';
 comment on column shell.sandboxes.wall_seconds is 'Seconds a command may take by the clock.';
@@ -45,6 +50,7 @@ comment on column shell.sandboxes.processes is 'Processes and threads at a time.
 comment on column shell.sandboxes.open_files is 'Descriptors one process may hold.';
 comment on column shell.sandboxes.file_size_bytes is 'Bytes one file may grow to.';
 comment on column shell.sandboxes.output_bytes is 'Bytes of output kept; a command that prints more is stopped.';
+comment on column shell.sandboxes.created_at is 'When it was made.';
 
 create table shell.environments (
   id uuid primary key default gen_random_uuid(),
@@ -65,14 +71,22 @@ create table shell.environments (
   constraint shell_state_fits check (octet_length(shell_state) <= 1048576)
 );
 comment on table shell.environments is 'Sessions: the state a shell has between two commands.';
+comment on column shell.environments.id is 'The session.';
+comment on column shell.environments.sandbox_id is 'The sandbox whose limits hold for it.';
+comment on column shell.environments.user_id is 'Whose it is.';
+comment on column shell.environments.name is 'For people; need not be unique.';
 comment on column shell.environments.is_default is
   'The session that submit_command(user_id, command) uses; at most one a user.';
 comment on column shell.environments.parent_id is 'The session that this one was forked from.';
 comment on column shell.environments.forked_from_command_id is
   'The command whose state this session began with. No foreign key: retention may remove the command, and a dump must load in any order.';
 comment on column shell.environments.replay_of is 'The session whose commands this one replays.';
+comment on column shell.environments.cwd is 'Working directory of the next command.';
+comment on column shell.environments.env is 'Exported variables of the next command, beyond those that every session has.';
 comment on column shell.environments.shell_state is
   'Functions, aliases, options, umask and unexported variables, as the text that the shell reads to have them again.';
+comment on column shell.environments.created_at is 'When it was made.';
+comment on column shell.environments.updated_at is 'When a command last changed its state.';
 
 create unique index environments_one_default on shell.environments (user_id) where is_default;
 create index environments_of_user on shell.environments (user_id);
@@ -94,8 +108,12 @@ create table shell.workers (
   constraint concurrency_is_positive check (concurrency > 0)
 );
 comment on table shell.workers is 'Every exec-worker process that ever registered.';
+comment on column shell.workers.id is 'Half of the lease on what it holds.';
 comment on column shell.workers.name is 'host:pid, for people.';
 comment on column shell.workers.os_user is 'The operating-system user that the worker runs as.';
+comment on column shell.workers.version is 'The version of exec-worker.';
+comment on column shell.workers.concurrency is 'Commands that it runs at a time.';
+comment on column shell.workers.started_at is 'When it registered.';
 comment on column shell.workers.heartbeat_at is 'When the worker last said that it is alive.';
 comment on column shell.workers.lost_since is
   'When its connection was first found gone; cleared when it is back. What it holds is rescued after a grace.';
@@ -151,6 +169,11 @@ create table shell.commands (
 );
 comment on table shell.commands is
   'The log and the queue: one row a command, an atomic step of its session. A finished row never changes.';
+comment on column shell.commands.id is 'Grows in the order of submission within a session.';
+comment on column shell.commands.user_id is 'Who submitted it.';
+comment on column shell.commands.environment_id is 'The session in which it runs.';
+comment on column shell.commands.command is 'What the shell runs, as it was submitted.';
+comment on column shell.commands.submitted_at is 'When it was submitted.';
 comment on column shell.commands.status is 'pending → running → done (exit code 0) | failed (anything else).';
 comment on column shell.commands.output is
   'Standard output and error together, in the order they came, as valid UTF-8 (what is not becomes U+FFFD).';
@@ -162,21 +185,27 @@ comment on column shell.commands.failure is
   'exit, signal, timeout, out_of_memory, limit, cancelled, refused or worker_lost; null unless failed.';
 comment on column shell.commands.failure_reason is 'What happened, in a sentence.';
 comment on column shell.commands.signal is 'The signal that ended the shell.';
+comment on column shell.commands.stdout is 'Standard output alone.';
+comment on column shell.commands.stderr is 'Standard error alone.';
 comment on column shell.commands.raw_output is
   'The bytes of output as they came, kept only where the text could not hold them.';
 comment on column shell.commands.output_bytes is 'Bytes read from the command, kept or not.';
 comment on column shell.commands.truncated is 'True where more was printed than is kept.';
 comment on column shell.commands.claimed_at is 'When a worker last took it.';
 comment on column shell.commands.started_at is 'When its shell was started.';
+comment on column shell.commands.finished_at is 'When it ended.';
 comment on column shell.commands.duration is 'From start to end, by the worker''s monotonic clock.';
 comment on column shell.commands.cpu_time is 'User and system time of every process it ran.';
 comment on column shell.commands.peak_memory_bytes is 'Resident size of its largest process at its largest.';
+comment on column shell.commands.worker_id is 'The worker that holds it, or finished it.';
 comment on column shell.commands.attempt is
   'How many times it was claimed. With worker_id this is the lease: a write-back under an older one is refused.';
 comment on column shell.commands.cancel_requested_at is 'When cancel_command asked its worker to end it.';
 comment on column shell.commands.replay_of is 'The command that this one replays.';
 comment on column shell.commands.cwd_after is
   'Working directory it left; null, like the next two, where it left the state as it was.';
+comment on column shell.commands.env_after is 'Exported variables it left.';
+comment on column shell.commands.shell_state_after is 'Shell state it left.';
 
 -- The queue. Rows leave these two as soon as they are claimed or finished, so they stay as small as the work at hand.
 create index commands_pending on shell.commands (user_id, environment_id, id) where status = 'pending';
@@ -207,6 +236,11 @@ create unlogged table shell.output_chunks (
 );
 comment on table shell.output_chunks is
   'Output of commands that still run, numbered so that a reader goes on from the last it saw; removed when the command ends.';
+comment on column shell.output_chunks.command_id is 'The command that printed it.';
+comment on column shell.output_chunks.seq is 'Counts from 0 for each command, without gaps.';
+comment on column shell.output_chunks.stream is 'stdout or stderr.';
+comment on column shell.output_chunks.data is 'What was printed, as text.';
+comment on column shell.output_chunks.written_at is 'When it was stored.';
 
 -- A dump carries the rows and the counters of an extension''s tables only if told to.
 select pg_catalog.pg_extension_config_dump('shell.users', '');

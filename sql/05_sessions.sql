@@ -83,13 +83,15 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  -- Before the statement that reads it, or that would not see what this makes.
+  beside constant uuid := shell.default_session(create_session.user_id);
   session uuid;
 begin
   insert into shell.environments (sandbox_id, user_id, name, env)
   select s.id, e.user_id, create_session.name, s.variables
   from shell.environments as e
   join shell.sandboxes as s on s.id = e.sandbox_id
-  where e.id = shell.default_session(create_session.user_id)
+  where e.id = beside
   returning id into session;
   return session;
 end

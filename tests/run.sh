@@ -22,7 +22,8 @@ workspace_tests() {
   "${tests[@]}" --doc
 }
 
-# The tests inside Postgres, of the extension. The cluster is the scratch folder's.
+# The tests inside Postgres, of the extension. They install it, built for tests, over the one in
+# the scratch folder, so they come last. Their first test builds it. They are not timed: see tests/timed.sh.
 extension_tests() {
   local as_user=() data=$SCRATCH/pgrx
   pgrx_home
@@ -32,7 +33,9 @@ extension_tests() {
     chown postgres: "$data"
   fi
   USER=$(id -un) PG_SHELL_PG_CONFIG=$PG_SHELL_STAGE/usr/lib/postgresql/$PG_MAJOR/bin/pg_config \
-    timed cargo pgrx test --package pg_shell --pgdata "$data" "${as_user[@]}" "pg$PG_MAJOR"
+    cargo pgrx test --package pg_shell --pgdata "$data" "${as_user[@]}" "pg$PG_MAJOR"
+  # Where it gathers what it copies, a folder for each run.
+  rm -rf "$(target_dir)/debug/pg_shell-pg$PG_MAJOR"
 }
 
 # Runs cargo's test binaries through tests/timed.sh, and keeps what they print for the summary.

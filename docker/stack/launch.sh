@@ -45,6 +45,9 @@ set PG_SHELL_DATA to a folder that everybody may enter, such as /var/lib/pg_shel
   fi
 }
 
+# The names of the variables that a process gets besides PATH, LANG and TZ.
+PASSED=()
+
 # Replaces this (sub)shell by COMMAND, as USER: in a session of its own, so that Ctrl-C reaches
 # only the script, which stops things in order; with a clean environment and no descriptor but
 # the first three; and told to end by SIGNAL should the script be killed.
@@ -55,7 +58,7 @@ launch() { # USER SIGNAL COMMAND...
   is_root && drop+=(--reuid "$user" --regid "$user" --init-groups --inh-caps=-all)
   local clean=(env --ignore-environment "--default-signal=INT,QUIT,HUP,PIPE"
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8)
-  for name in TZ RUST_LOG RUST_BACKTRACE "${!PG_SHELL_@}" "${!EXEC_WORKER_@}"; do
+  for name in TZ "${PASSED[@]}"; do
     [[ -z ${!name+set} ]] || clean+=("$name=${!name}")
   done
   for fd in /proc/self/fd/*; do
@@ -71,7 +74,9 @@ launch() { # USER SIGNAL COMMAND...
     launch "$DATA" "$SEEN" "${drop[@]}" -- "${clean[@]}" "$@"
 }
 
+# The worker's settings may come from the environment; where its database is comes from here.
 launch_worker() {
+  PASSED=(RUST_BACKTRACE "${!PG_SHELL_@}")
   local shared_user=()
   [[ $PG_USER != "$WORKER_USER" ]] || shared_user=(--allow-postgres-user)
   launch "$WORKER_USER" TERM "$SEEN/stage/bin/exec-worker" \

@@ -28,11 +28,12 @@ install_debian() {
   is_root || as_root=(sudo -n)
   "${as_root[@]}" mkdir -p "${no_cluster%/*}"
   "${as_root[@]}" tee "$no_cluster" >/dev/null <<<"create_main_cluster = false"
-  "${as_root[@]}" apt-get update --quiet
+  "${as_root[@]}" apt-get update -qq
   local status=0
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get install --yes --quiet --no-install-recommends "$@" || status=$?
+    apt-get install --yes -qq --no-install-recommends -o Dpkg::Use-Pty=0 "$@" || status=$?
   "${as_root[@]}" rm -f "$no_cluster"
+  "${as_root[@]}" rmdir --ignore-fail-on-non-empty "${no_cluster%/*}"
   return "$status"
 }
 

@@ -29,12 +29,19 @@ pub struct Pace {
 impl Pace {
     /// A worker with this many slots that has run nothing yet.
     pub fn new(slots: usize) -> Pace {
-        Pace { slots, average: None, first_waiting: None }
+        Pace {
+            slots,
+            average: None,
+            first_waiting: None,
+        }
     }
 
     /// A command took this long.
     pub fn ran(&mut self, took: Duration) {
-        self.average = Some(self.average.map_or(took, |average| (average * 7 + took) / 8));
+        self.average = Some(
+            self.average
+                .map_or(took, |average| (average * 7 + took) / 8),
+        );
         self.first_waiting.get_or_insert_with(Instant::now);
     }
 
@@ -58,7 +65,9 @@ impl Pace {
         results > 0
             && (ready == 0
                 || results >= COMPANY_ENOUGH
-                || self.first_waiting.is_some_and(|since| since.elapsed() >= COMPANY))
+                || self
+                    .first_waiting
+                    .is_some_and(|since| since.elapsed() >= COMPANY))
     }
 
     /// When results that wait for company are due at the latest.

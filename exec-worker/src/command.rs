@@ -50,7 +50,10 @@ impl Claimed {
     pub fn from_row(row: &Row) -> Result<Claimed, tokio_postgres::Error> {
         let Json(env) = row.try_get("env")?;
         Ok(Claimed {
-            lease: Lease { command_id: row.try_get("command_id")?, attempt: row.try_get("attempt")? },
+            lease: Lease {
+                command_id: row.try_get("command_id")?,
+                attempt: row.try_get("attempt")?,
+            },
             user_id: row.try_get("user_id")?,
             command: row.try_get("command")?,
             cwd: row.try_get("cwd")?,
@@ -69,7 +72,8 @@ fn limits(row: &Row) -> Result<Limits, tokio_postgres::Error> {
     let d = Limits::default();
     // The columns' CHECKs leave no negative number.
     Ok(Limits {
-        wall: small("wall_seconds")?.map_or(d.wall, |s| Duration::from_secs(s.unsigned_abs().into())),
+        wall: small("wall_seconds")?
+            .map_or(d.wall, |s| Duration::from_secs(s.unsigned_abs().into())),
         cpu_seconds: small("cpu_seconds")?.map_or(d.cpu_seconds, |n| n.unsigned_abs().into()),
         memory_bytes: large("memory_bytes")?.map_or(d.memory_bytes, i64::unsigned_abs),
         processes: small("processes")?.map_or(d.processes, |n| n.unsigned_abs().into()),
@@ -119,7 +123,10 @@ impl Finished {
                 Err(StateError::Missing) => {}
                 Err(e) => {
                     end.failure = Some("limit");
-                    end.reason = Some(format!("{}; the session's state is as it was before.", capitalized(&e)));
+                    end.reason = Some(format!(
+                        "{}; the session's state is as it was before.",
+                        capitalized(&e)
+                    ));
                 }
             }
         }
@@ -159,7 +166,11 @@ impl Finished {
 
     /// What is written of a command that was cancelled between its claim and its start.
     pub fn cancelled(lease: Lease) -> Finished {
-        Finished::never_ran(lease, "cancelled", "The command was cancelled before it began.")
+        Finished::never_ran(
+            lease,
+            "cancelled",
+            "The command was cancelled before it began.",
+        )
     }
 
     fn never_ran(lease: Lease, failure: &'static str, reason: &str) -> Finished {
@@ -189,7 +200,10 @@ impl Finished {
 
     /// Its lease.
     pub fn lease(&self) -> Lease {
-        Lease { command_id: self.command_id, attempt: self.attempt }
+        Lease {
+            command_id: self.command_id,
+            attempt: self.attempt,
+        }
     }
 
     /// Says when it began in terms of the moment of sending.
@@ -199,7 +213,8 @@ impl Finished {
 
     /// About what it takes to send.
     pub fn size(&self) -> usize {
-        1024 + 2 * self.output.len() + self.raw_output.as_ref().map_or(0, String::len)
+        1024 + 2 * self.output.len()
+            + self.raw_output.as_ref().map_or(0, String::len)
             + self.shell_state_after.as_ref().map_or(0, String::len)
     }
 
@@ -239,7 +254,12 @@ impl End {
             signal: Some(9),
         };
         match (&outcome.report.ended, outcome.stopped) {
-            (Ended::Exited(0), _) => End { failure: None, reason: None, exit_code: Some(0), signal: None },
+            (Ended::Exited(0), _) => End {
+                failure: None,
+                reason: None,
+                exit_code: Some(0),
+                signal: None,
+            },
             (Ended::Exited(code), _) => End {
                 failure: Some("exit"),
                 reason: Some(format!("The command exited with code {code}.")),
@@ -252,12 +272,19 @@ impl End {
                 exit_code: Some(128 + signal),
                 signal: Some(*signal),
             },
-            (Ended::TimedOut, _) => {
-                killed("timeout", format!("The command took longer than {} seconds and was ended.", limits.wall.as_secs_f64()))
-            }
+            (Ended::TimedOut, _) => killed(
+                "timeout",
+                format!(
+                    "The command took longer than {} seconds and was ended.",
+                    limits.wall.as_secs_f64()
+                ),
+            ),
             (Ended::Stopped, Some(Stop::OutputLimit)) => killed(
                 "limit",
-                format!("The command printed more than {} bytes and was ended; the first {0} are kept.", limits.output_bytes),
+                format!(
+                    "The command printed more than {} bytes and was ended; the first {0} are kept.",
+                    limits.output_bytes
+                ),
             ),
             (Ended::Stopped, _) => killed("cancelled", "The command was cancelled.".into()),
             (Ended::Refused(step, reason), _) => End {
@@ -266,7 +293,10 @@ impl End {
                 exit_code: None,
                 signal: None,
             },
-            (Ended::LauncherDied, _) => killed("signal", "The command's launcher was killed from outside.".into()),
+            (Ended::LauncherDied, _) => killed(
+                "signal",
+                "The command's launcher was killed from outside.".into(),
+            ),
         }
     }
 }
@@ -275,7 +305,10 @@ impl End {
 pub fn text(bytes: &[u8]) -> (String, bool) {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.contains('\0') => (text.to_owned(), false),
-        _ => (String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}"), true),
+        _ => (
+            String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}"),
+            true,
+        ),
     }
 }
 

@@ -24,7 +24,12 @@ pub enum LogFormat {
 #[command(name = "exec-worker", version)]
 pub struct Config {
     /// Where the database is, and as whom: a URL or "host=… port=… user=… dbname=…".
-    #[arg(long, env = "PG_SHELL_DATABASE_URL", value_name = "CONNECTION", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "PG_SHELL_DATABASE_URL",
+        value_name = "CONNECTION",
+        hide_env_values = true
+    )]
     pub database_url: tokio_postgres::Config,
 
     /// Commands that run at the same time; default: one a CPU.
@@ -44,7 +49,12 @@ pub struct Config {
     pub grace: Duration,
 
     /// How often a command is tried whose worker is lost while it runs.
-    #[arg(long, env = "PG_SHELL_MAX_ATTEMPTS", value_name = "N", default_value = "5")]
+    #[arg(
+        long,
+        env = "PG_SHELL_MAX_ATTEMPTS",
+        value_name = "N",
+        default_value = "5"
+    )]
     pub max_attempts: NonZeroU32,
 
     /// Run commands although this worker's user is the one that Postgres runs as.
@@ -56,7 +66,12 @@ pub struct Config {
     pub log_format: LogFormat,
 
     /// What is logged, in the syntax of tracing's EnvFilter.
-    #[arg(long, env = "PG_SHELL_LOG", value_name = "FILTER", default_value = "info")]
+    #[arg(
+        long,
+        env = "PG_SHELL_LOG",
+        value_name = "FILTER",
+        default_value = "info"
+    )]
     pub log: String,
 }
 
@@ -82,15 +97,24 @@ impl Config {
     /// # Errors
     /// [`Error::Setting`] unless it is an absolute path of an executable file.
     pub fn launcher(&self) -> Result<PathBuf, Error> {
-        let problem = |problem| Error::Setting { name: "launcher", problem };
+        let problem = |problem| Error::Setting {
+            name: "launcher",
+            problem,
+        };
         let path = match &self.launcher {
             Some(path) => path.clone(),
             None => std::env::current_exe()
-                .map_err(|source| Error::System { what: "finding this program", source })?
+                .map_err(|source| Error::System {
+                    what: "finding this program",
+                    source,
+                })?
                 .with_file_name("pg-shell-launch"),
         };
         if !path.is_absolute() {
-            return Err(problem(format!("{} is not an absolute path", path.display())));
+            return Err(problem(format!(
+                "{} is not an absolute path",
+                path.display()
+            )));
         }
         nix::unistd::access(&path, nix::unistd::AccessFlags::X_OK)
             .map_err(|e| problem(format!("{}: {}", path.display(), e.desc())))?;

@@ -65,7 +65,10 @@ impl Db {
     ///
     /// # Errors
     /// [`Error::Database`], [`Error::NoExtension`], [`Error::UnknownVersion`].
-    pub async fn connect(config: &Config, notices: mpsc::UnboundedSender<Notice>) -> Result<Db, Error> {
+    pub async fn connect(
+        config: &Config,
+        notices: mpsc::UnboundedSender<Notice>,
+    ) -> Result<Db, Error> {
         let mut config = config.clone();
         if config.get_application_name().is_none() {
             config.application_name("exec-worker");
@@ -92,26 +95,46 @@ impl Db {
             }
         });
         check_version(&client).await?;
-        client.batch_execute("listen shell_commands; listen shell_cancel").await?;
-        let work = client.prepare("select * from shell.work($1, $2, $3, $4)").await?;
+        client
+            .batch_execute("listen shell_commands; listen shell_cancel")
+            .await?;
+        let work = client
+            .prepare("select * from shell.work($1, $2, $3, $4)")
+            .await?;
         let append = client.prepare("select shell.append_output($1, $2)").await?;
         let heartbeat = client
             .prepare(
                 "select * from shell.heartbeat($1, make_interval(secs => $2), make_interval(secs => $3), $4)",
             )
             .await?;
-        let release = client.prepare("select shell.release_commands($1, $2, $3)").await?;
-        Ok(Db { client, work, append, heartbeat, release })
+        let release = client
+            .prepare("select shell.release_commands($1, $2, $3)")
+            .await?;
+        Ok(Db {
+            client,
+            work,
+            append,
+            heartbeat,
+            release,
+        })
     }
 
     /// Takes a place among the workers; the connection holds it.
     ///
     /// # Errors
     /// [`Error::Database`].
-    pub async fn register(&self, name: &str, os_user: &str, concurrency: i32) -> Result<i64, Error> {
+    pub async fn register(
+        &self,
+        name: &str,
+        os_user: &str,
+        concurrency: i32,
+    ) -> Result<i64, Error> {
         let version = env!("CARGO_PKG_VERSION");
         let parameters: [&(dyn ToSql + Sync); 4] = [&name, &os_user, &version, &concurrency];
-        let row = self.client.query_one("select shell.register_worker($1, $2, $3, $4)", &parameters).await?;
+        let row = self
+            .client
+            .query_one("select shell.register_worker($1, $2, $3, $4)", &parameters)
+            .await?;
         Ok(row.get(0))
     }
 
@@ -119,9 +142,18 @@ impl Db {
     ///
     /// # Errors
     /// [`Error::Database`].
-    pub async fn resume(&self, worker: i64, holding: &[i64], max_attempts: i32) -> Result<bool, Error> {
+    pub async fn resume(
+        &self,
+        worker: i64,
+        holding: &[i64],
+        max_attempts: i32,
+    ) -> Result<bool, Error> {
         let parameters: [&(dyn ToSql + Sync); 3] = [&worker, &holding, &max_attempts];
-        Ok(self.client.query_one("select shell.resume_worker($1, $2, $3)", &parameters).await?.get(0))
+        Ok(self
+            .client
+            .query_one("select shell.resume_worker($1, $2, $3)", &parameters)
+            .await?
+            .get(0))
     }
 
     /// Finishes and claims in one commit.
@@ -138,7 +170,10 @@ impl Db {
         let results = (!results.is_empty()).then_some(Json(results));
         let parameters: [&(dyn ToSql + Sync); 4] = [&worker, &results, &want, &turn];
         let rows = self.client.query(&self.work, &parameters).await?;
-        Ok(rows.iter().map(Claimed::from_row).collect::<Result<_, _>>()?)
+        Ok(rows
+            .iter()
+            .map(Claimed::from_row)
+            .collect::<Result<_, _>>()?)
     }
 
     /// Shows live output.
@@ -179,11 +214,17 @@ impl Db {
     /// # Errors
     /// [`Error::Database`].
     pub async fn stop(&self, worker: i64) -> Result<(), Error> {
-        self.client.execute("select shell.stop_worker($1)", &[&worker]).await?;
+        self.client
+            .execute("select shell.stop_worker($1)", &[&worker])
+            .await?;
         Ok(())
     }
 
-    async fn call(&self, statement: &Statement, parameters: &[&(dyn ToSql + Sync)]) -> Result<(), Error> {
+    async fn call(
+        &self,
+        statement: &Statement,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<(), Error> {
         self.client.query(statement, parameters).await?;
         Ok(())
     }
@@ -191,12 +232,18 @@ impl Db {
 
 async fn check_version(client: &Client) -> Result<(), Error> {
     let found = client
-        .query_opt("select extversion from pg_catalog.pg_extension where extname = 'pg_shell'", &[])
+        .query_opt(
+            "select extversion from pg_catalog.pg_extension where extname = 'pg_shell'",
+            &[],
+        )
         .await?
         .ok_or(Error::NoExtension)?
         .get::<_, String>(0);
     if KNOWN_VERSIONS.contains(&found.as_str()) {
         return Ok(());
     }
-    Err(Error::UnknownVersion { found, known: KNOWN_VERSIONS.join(", ") })
+    Err(Error::UnknownVersion {
+        found,
+        known: KNOWN_VERSIONS.join(", "),
+    })
 }

@@ -72,7 +72,8 @@ impl Error {
 
 /// True where the server is gone or not ready, and not where it has refused a statement.
 pub fn is_connection(e: &tokio_postgres::Error) -> bool {
-    let not_ready = |code: &str| code.starts_with("08") || code.starts_with("57P") || code.starts_with("53");
+    let not_ready =
+        |code: &str| code.starts_with("08") || code.starts_with("57P") || code.starts_with("53");
     e.is_closed() || e.code().is_none_or(|code| not_ready(code.code()))
 }
 

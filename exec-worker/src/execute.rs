@@ -43,8 +43,16 @@ pub struct Executor {
 
 impl Executor {
     /// An executor that sends live output to `chunks`.
-    pub fn new(launcher: Arc<Path>, shell: Shell, chunks: mpsc::UnboundedSender<Chunk>) -> Executor {
-        Executor { launcher, shell, chunks }
+    pub fn new(
+        launcher: Arc<Path>,
+        shell: Shell,
+        chunks: mpsc::UnboundedSender<Chunk>,
+    ) -> Executor {
+        Executor {
+            launcher,
+            shell,
+            chunks,
+        }
     }
 
     /// Runs a command to its end. Dropping the future kills it.
@@ -52,11 +60,16 @@ impl Executor {
         let began = Instant::now();
         let running = match self.start(&claimed) {
             Ok(running) => running,
-            Err(e) => return Finished::refused(claimed.lease, &format!("The command was not run: {e}.")),
+            Err(e) => {
+                return Finished::refused(claimed.lease, &format!("The command was not run: {e}."));
+            }
         };
         match self.watch(&claimed, running, &cancel).await {
             Ok((outcome, output)) => Finished::new(&claimed, began, outcome, &output),
-            Err(e) => Finished::refused(claimed.lease, &format!("The command was lost sight of: {e}.")),
+            Err(e) => Finished::refused(
+                claimed.lease,
+                &format!("The command was lost sight of: {e}."),
+            ),
         }
     }
 
@@ -148,22 +161,41 @@ struct Live {
 
 impl Live {
     fn new(lease: Lease) -> Live {
-        Live { lease, seq: 0, bytes: 0, run: 0, in_run: 0 }
+        Live {
+            lease,
+            seq: 0,
+            bytes: 0,
+            run: 0,
+            in_run: 0,
+        }
     }
 
     fn show(&mut self, output: &Output, all: bool, chunks: &mpsc::UnboundedSender<Chunk>) {
         while let Some(&(stream, length)) = output.runs.get(self.run) {
             let rest = &output.bytes[self.bytes..self.bytes + length - self.in_run];
             let last = self.run + 1 == output.runs.len();
-            let take = if last && !all { whole_characters(rest) } else { rest.len() };
+            let take = if last && !all {
+                whole_characters(rest)
+            } else {
+                rest.len()
+            };
             if take > 0 {
                 let stream = match stream {
                     Stream::Stdout => "stdout",
                     Stream::Stderr => "stderr",
                 };
-                let Lease { command_id, attempt } = self.lease;
+                let Lease {
+                    command_id,
+                    attempt,
+                } = self.lease;
                 // At the worker's end there is nobody left to show it to.
-                let _ = chunks.send(Chunk { command_id, attempt, seq: self.seq, stream, data: text(&rest[..take]).0 });
+                let _ = chunks.send(Chunk {
+                    command_id,
+                    attempt,
+                    seq: self.seq,
+                    stream,
+                    data: text(&rest[..take]).0,
+                });
                 self.seq += 1;
                 self.bytes += take;
                 self.in_run += take;
@@ -187,7 +219,11 @@ fn whole_characters(bytes: &[u8]) -> usize {
             0xf0..=0xff => 4,
             _ => 1,
         };
-        return if wants > back { bytes.len() - back } else { bytes.len() };
+        return if wants > back {
+            bytes.len() - back
+        } else {
+            bytes.len()
+        };
     }
     bytes.len()
 }
@@ -201,7 +237,10 @@ mod tests {
         let text = "aü😀€z".as_bytes();
         for end in 0..=text.len() {
             let whole = whole_characters(&text[..end]);
-            assert!(std::str::from_utf8(&text[..whole]).is_ok() && end - whole < 4, "{end}");
+            assert!(
+                std::str::from_utf8(&text[..whole]).is_ok() && end - whole < 4,
+                "{end}"
+            );
         }
         assert_eq!(whole_characters(b"\x9f\x98\x80"), 3);
     }

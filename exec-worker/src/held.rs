@@ -52,7 +52,10 @@ impl Held {
 
     /// True where there is nothing left to do.
     pub fn is_empty(&self) -> bool {
-        self.ready.is_empty() && self.running.is_empty() && self.results.is_empty() && self.sending.is_none()
+        self.ready.is_empty()
+            && self.running.is_empty()
+            && self.results.is_empty()
+            && self.sending.is_none()
     }
 
     /// The ids of all that it holds.
@@ -60,7 +63,11 @@ impl Held {
         let sending = self.sending.iter().flat_map(|batch| batch.iter());
         let results = sending.chain(&self.results).map(Finished::lease);
         let running = self.running.values().map(|slot| slot.lease);
-        self.ready_leases().chain(running).chain(results).map(|lease| lease.command_id).collect()
+        self.ready_leases()
+            .chain(running)
+            .chain(results)
+            .map(|lease| lease.command_id)
+            .collect()
     }
 
     fn ready_leases(&self) -> impl Iterator<Item = Lease> {
@@ -75,9 +82,13 @@ impl Held {
 
     fn fill_slots(&mut self) {
         while self.running.len() < self.slots {
-            let Some(claimed) = self.ready.pop_front() else { return };
+            let Some(claimed) = self.ready.pop_front() else {
+                return;
+            };
             let (lease, cancel) = (claimed.lease, Arc::new(Notify::new()));
-            let task = self.tasks.spawn(self.executor.clone().run(claimed, cancel.clone()));
+            let task = self
+                .tasks
+                .spawn(self.executor.clone().run(claimed, cancel.clone()));
             self.running.insert(task.id(), Slot { lease, cancel });
         }
     }
@@ -103,7 +114,9 @@ impl Held {
             // A bug of ours must not leave its row running for ever.
             Err(e) => {
                 error!(error = %e, "a command's task ended without a result");
-                let Some(slot) = self.running.remove(&e.id()) else { return };
+                let Some(slot) = self.running.remove(&e.id()) else {
+                    return;
+                };
                 Finished::refused(slot.lease, "The worker failed while it ran the command.")
             }
         };
@@ -118,10 +131,16 @@ impl Held {
 
     /// Ends a command that runs, or drops it before it begins; one that it does not hold is no concern.
     pub fn cancel(&mut self, command_id: i64) {
-        if let Some(slot) = self.running.values().find(|slot| slot.lease.command_id == command_id) {
+        if let Some(slot) = self
+            .running
+            .values()
+            .find(|slot| slot.lease.command_id == command_id)
+        {
             slot.cancel.notify_one();
         }
-        let at = self.ready_leases().position(|lease| lease.command_id == command_id);
+        let at = self
+            .ready_leases()
+            .position(|lease| lease.command_id == command_id);
         if let Some(claimed) = at.and_then(|at| self.ready.remove(at)) {
             self.push(Finished::cancelled(claimed.lease));
         }
@@ -129,7 +148,9 @@ impl Held {
 
     /// How many more commands it can hold.
     pub fn room(&self) -> usize {
-        self.pace.capacity().saturating_sub(self.running.len() + self.ready.len())
+        self.pace
+            .capacity()
+            .saturating_sub(self.running.len() + self.ready.len())
     }
 
     /// True where a slot is free, or will be before an answer comes.
@@ -149,12 +170,17 @@ impl Held {
 
     /// When what was claimed ahead has waited too long.
     pub fn stale_at(&self) -> Option<Instant> {
-        self.ready.front().map(|claimed| claimed.claimed_at + crate::batch::TOO_LONG_AHEAD)
+        self.ready
+            .front()
+            .map(|claimed| claimed.claimed_at + crate::batch::TOO_LONG_AHEAD)
     }
 
     /// Gives up what has not begun; returns its ids.
     pub fn drain_ready(&mut self) -> Vec<i64> {
-        self.ready.drain(..).map(|claimed| claimed.lease.command_id).collect()
+        self.ready
+            .drain(..)
+            .map(|claimed| claimed.lease.command_id)
+            .collect()
     }
 
     /// The next results to send. They are kept until [`Held::sent`] or [`Held::unsent`].
@@ -182,9 +208,13 @@ impl Held {
     /// They may not be: they go back to the front. To write them twice is harmless, for the first time
     /// ends their lease.
     pub fn unsent(&mut self) {
-        let Some(batch) = self.sending.take() else { return };
+        let Some(batch) = self.sending.take() else {
+            return;
+        };
         // The call that held the other reference is gone.
-        let Ok(mut results) = Arc::try_unwrap(batch) else { return };
+        let Ok(mut results) = Arc::try_unwrap(batch) else {
+            return;
+        };
         results.append(&mut self.results);
         self.results = results;
     }

@@ -10,6 +10,7 @@ mod held;
 mod shutdown;
 mod worker;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -36,9 +37,15 @@ fn main() -> ExitCode {
 }
 
 fn log_to_stderr(config: &Config) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(&config.log)
-        .map_err(|e| Error::Setting { name: "log", problem: e.to_string() })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let filter = EnvFilter::try_new(&config.log).map_err(|e| Error::Setting {
+        name: "log",
+        problem: e.to_string(),
+    })?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
     match config.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
@@ -52,7 +59,10 @@ fn run(config: Config) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| Error::System { what: "starting the runtime", source })?;
+        .map_err(|source| Error::System {
+            what: "starting the runtime",
+            source,
+        })?;
     runtime.block_on(async {
         let shutdown = Shutdown::on_signals()?;
         Worker::new(config)?.run(shutdown).await

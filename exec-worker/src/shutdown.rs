@@ -28,8 +28,16 @@ impl Shutdown {
     /// # Errors
     /// [`Error::System`] where handlers cannot be installed.
     pub fn on_signals() -> Result<Shutdown, Error> {
-        let install = |kind| signal(kind).map_err(|source| Error::System { what: "watching for signals", source });
-        let (mut term, mut int) = (install(SignalKind::terminate())?, install(SignalKind::interrupt())?);
+        let install = |kind| {
+            signal(kind).map_err(|source| Error::System {
+                what: "watching for signals",
+                source,
+            })
+        };
+        let (mut term, mut int) = (
+            install(SignalKind::terminate())?,
+            install(SignalKind::interrupt())?,
+        );
         let (sender, stage) = watch::channel(Stage::Work);
         tokio::spawn(async move {
             for next in [Stage::Soft, Stage::Hard] {

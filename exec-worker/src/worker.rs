@@ -38,7 +38,10 @@ pub struct Worker {
     config: Config,
     terms: Terms,
     held: Held,
-    notices: (mpsc::UnboundedSender<Notice>, mpsc::UnboundedReceiver<Notice>),
+    notices: (
+        mpsc::UnboundedSender<Notice>,
+        mpsc::UnboundedReceiver<Notice>,
+    ),
     chunks: mpsc::UnboundedReceiver<Chunk>,
     id: Option<i64>,
     /// The user who was served last; the next claim begins after.
@@ -98,7 +101,11 @@ impl Worker {
     pub async fn run(mut self, mut shutdown: Shutdown) -> Result<(), Error> {
         let mut pause = FIRST_PAUSE;
         loop {
-            let leave_at = if self.held.is_empty() { Stage::Soft } else { Stage::Hard };
+            let leave_at = if self.held.is_empty() {
+                Stage::Soft
+            } else {
+                Stage::Hard
+            };
             let attempt = tokio::select! {
                 attempt = self.connect() => attempt,
                 () = shutdown.reaches(leave_at) => return Ok(()),
@@ -140,7 +147,9 @@ impl Worker {
         if self.id.is_none() {
             let name = format!("{}:{}", hostname(), std::process::id());
             let slots = self.config.slots();
-            let id = db.register(&name, &os_user(), i32::try_from(slots).unwrap_or(i32::MAX)).await?;
+            let id = db
+                .register(&name, &os_user(), i32::try_from(slots).unwrap_or(i32::MAX))
+                .await?;
             info!(worker = id, name, concurrency = slots, "ready");
             self.id = Some(id);
         }
@@ -194,7 +203,11 @@ impl Worker {
                 *call = self.next_call(db, id, stage);
             }
             let stale_at = self.held.stale_at().map(Instant::from_std);
-            let due_at = self.held.due_at().filter(|_| call.is_none()).map(Instant::from_std);
+            let due_at = self
+                .held
+                .due_at()
+                .filter(|_| call.is_none())
+                .map(Instant::from_std);
             tokio::select! {
                 biased;
                 () = shutdown.changes() => {}
@@ -222,7 +235,11 @@ impl Worker {
 
     /// Writes back what is due and claims what there is room for, in one call.
     fn next_call(&mut self, db: &Arc<Db>, id: i64, stage: Stage) -> Option<Call> {
-        let room = if stage == Stage::Work { self.held.room() } else { 0 };
+        let room = if stage == Stage::Work {
+            self.held.room()
+        } else {
+            0
+        };
         // To claim ahead of need is no reason for a call of its own.
         let claim = self.hungry && room > 0 && self.held.is_starving();
         if !claim && !self.held.is_due() {
@@ -232,11 +249,22 @@ impl Worker {
         // From here on only a notice, or as many commands as were asked for, say that more wait.
         self.hungry = false;
         self.asked = room;
-        let (db, turn, want) = (db.clone(), self.turn, i32::try_from(room).unwrap_or(i32::MAX));
-        Some(Box::pin(async move { db.work(id, &results, want, turn).await }))
+        let (db, turn, want) = (
+            db.clone(),
+            self.turn,
+            i32::try_from(room).unwrap_or(i32::MAX),
+        );
+        Some(Box::pin(
+            async move { db.work(id, &results, want, turn).await },
+        ))
     }
 
-    async fn take_answer(&mut self, db: &Db, id: i64, answer: Result<Vec<Claimed>, Error>) -> Result<(), Error> {
+    async fn take_answer(
+        &mut self,
+        db: &Db,
+        id: i64,
+        answer: Result<Vec<Claimed>, Error>,
+    ) -> Result<(), Error> {
         match answer {
             Ok(claimed) => {
                 self.held.sent();
@@ -261,12 +289,15 @@ impl Worker {
     async fn write_one_by_one(&mut self, db: &Db, id: i64) -> Result<(), Error> {
         for finished in self.held.drain_results() {
             let lease = finished.lease();
-            let Err(e) = db.work(id, &[finished], 0, self.turn).await else { continue };
+            let Err(e) = db.work(id, &[finished], 0, self.turn).await else {
+                continue;
+            };
             if e.is_connection() {
                 return Err(e);
             }
             warn!(command = lease.command_id, error = %e, "a result cannot be written");
-            let refused = Finished::refused(lease, &format!("The result could not be written: {e}."));
+            let refused =
+                Finished::refused(lease, &format!("The result could not be written: {e}."));
             db.work(id, &[refused], 0, self.turn).await?;
         }
         Ok(())
@@ -284,7 +315,11 @@ impl Worker {
     /// Puts what has not begun back into the queue.
     async fn put_back(&mut self, db: &Db, id: i64) -> Result<(), Error> {
         let ids = self.held.drain_ready();
-        if ids.is_empty() { Ok(()) } else { db.release(id, &ids).await }
+        if ids.is_empty() {
+            Ok(())
+        } else {
+            db.release(id, &ids).await
+        }
     }
 
     /// The slow poll; false where this worker no longer counts as alive.
@@ -297,7 +332,11 @@ impl Worker {
             self.held.cancel(command);
         }
         self.hungry |= pulse.waiting;
-        let next = if pulse.lost { self.terms.grace } else { self.terms.lease / 3 };
+        let next = if pulse.lost {
+            self.terms.grace
+        } else {
+            self.terms.lease / 3
+        };
         self.pulse_at = Instant::now() + next;
         Ok(pulse.alive)
     }
@@ -331,11 +370,16 @@ async fn at(moment: Option<Instant>) {
 }
 
 fn hostname() -> String {
-    nix::unistd::gethostname().map_or_else(|_| "unknown".into(), |name| name.to_string_lossy().into_owned())
+    nix::unistd::gethostname().map_or_else(
+        |_| "unknown".into(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 fn os_user() -> String {
     let uid = nix::unistd::Uid::effective();
-    nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+    nix::unistd::User::from_uid(uid)
+        .ok()
+        .flatten()
+        .map_or_else(|| uid.to_string(), |user| user.name)
 }
-

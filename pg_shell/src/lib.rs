@@ -1,1 +1,50 @@
-//! pg_shell
+//! The extension: the schema `shell` of `sql/`, and `shell.run_command`.
+//!
+//! All that is SQL stands in `sql/`, in the order in which it is read. Written in Rust is only what SQL
+//! cannot do: `run_command` starts a confined child and waits for it, `settings` are what an
+//! administrator may set for it, and `error` says which SQLSTATE each failure has.
+
+use pgrx::prelude::*;
+
+mod error;
+mod fmgr;
+mod run_command;
+mod running;
+mod settings;
+mod text;
+
+#[cfg(any(test, feature = "pg_test"))]
+mod tests;
+
+::pgrx::pg_module_magic!(name, version);
+
+extension_sql_file!("../../sql/01_roles.sql", bootstrap);
+extension_sql_file!("../../sql/02_types.sql", requires = ["01_roles"]);
+extension_sql_file!("../../sql/03_tables.sql", requires = ["02_types"]);
+extension_sql_file!("../../sql/04_history.sql", requires = ["03_tables"]);
+extension_sql_file!("../../sql/05_sessions.sql", requires = ["04_history"]);
+extension_sql_file!("../../sql/06_commands.sql", requires = ["05_sessions"]);
+extension_sql_file!("../../sql/07_workers.sql", requires = ["06_commands"]);
+extension_sql_file!("../../sql/08_views.sql", requires = ["07_workers"]);
+extension_sql_file!("run_command.sql", requires = ["08_views"]);
+// The last: it takes from PUBLIC what was made before it.
+extension_sql_file!("../../sql/09_grants.sql", requires = ["run_command"]);
+
+/// What Postgres calls when it loads the library.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    settings::register();
+}
+
+/// How `cargo pgrx test` sets up its cluster.
+#[cfg(test)]
+pub mod pg_test {
+    /// Nothing needs to be prepared.
+    pub fn setup(_options: Vec<&str>) {}
+
+    /// Lines for its postgresql.conf.
+    #[must_use]
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        Vec::new()
+    }
+}

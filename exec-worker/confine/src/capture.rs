@@ -6,14 +6,15 @@
 //! read. After [`ORDERED_PACKETS`] packets speed matters more: the pipes grow, and order is then kept as
 //! far as reading in turn keeps it.
 
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use nix::unistd::{pipe2, read};
+
+use crate::order::Order;
 
 /// Where a piece of output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,13 +76,12 @@ impl Output {
 }
 
 /// Opened again, as /dev/stdout, a pipe is a file of its maker, who may be another user than the shell.
-pub(crate) fn open_to_all(pipe: &OwnedFd) -> nix::Result<()> {
+fn open_to_all(pipe: &OwnedFd) -> nix::Result<()> {
     nix::sys::stat::fchmod(pipe, nix::sys::stat::Mode::from_bits_truncate(0o666))
 }
 
 struct Pipe {
     read_end: Option<OwnedFd>,
-    watch: Option<WatchDescriptor>,
     /// A packet was read before its event came: that event is to be passed over.
     owed: bool,
 }
@@ -89,7 +89,7 @@ struct Pipe {
 /// The reading side of the two pipes.
 pub(crate) struct Capture {
     pipes: [Pipe; 2],
-    order: Option<Inotify>,
+    order: Option<Order>,
     packets: usize,
     limit: usize,
     buffer: Vec<u8>,
@@ -102,29 +102,39 @@ impl Capture {
         let flags = OFlag::O_CLOEXEC | OFlag::O_DIRECT;
         let (out_read, out_write) = pipe2(flags)?;
         let (err_read, err_write) = pipe2(flags)?;
-        // Without inotify (the user's instances are used up) the order is that of reading in turn.
-        let order = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
-        for end in [&out_write, &err_write] {
-            open_to_all(end)?;
+        open_to_all(&out_write)?;
+        open_to_all(&err_write)?;
+        for end in [&out_read, &err_read] {
+            fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
-        let mut pipes = [out_read, err_read].map(|fd| Pipe { read_end: Some(fd), watch: None, owed: false });
-        for pipe in &mut pipes {
-            let fd = pipe.read_end.as_ref().expect("just made");
-            fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-            if let Some(order) = &order {
-                fcntl(fd, FcntlArg::F_SETPIPE_SZ(PACKET as i32))?;
-                let path = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-                pipe.watch = Some(order.add_watch(&path, AddWatchFlags::IN_MODIFY)?);
+        // Without it the order is that of reading in turn.
+        let order = Order::watch([&out_read, &err_read]);
+        if order.is_some() {
+            for end in [&out_read, &err_read] {
+                fcntl(end, FcntlArg::F_SETPIPE_SZ(PACKET as i32))?;
             }
         }
-        let capture =
-            Capture { pipes, order, packets: 0, limit, buffer: vec![0; 64 << 10], output: Output::default() };
+        let pipes = [out_read, err_read].map(|fd| Pipe {
+            read_end: Some(fd),
+            owed: false,
+        });
+        let capture = Capture {
+            pipes,
+            order,
+            packets: 0,
+            limit,
+            buffer: vec![0; 64 << 10],
+            output: Output::default(),
+        };
         Ok((capture, out_write, err_write))
     }
 
     /// What to wait on: each is readable when [`Capture::pump`] has something to do.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.pipes.iter().filter_map(|p| p.read_end.as_ref()).map(AsFd::as_fd)
+        self.pipes
+            .iter()
+            .filter_map(|p| p.read_end.as_ref())
+            .map(AsFd::as_fd)
     }
 
     /// True once both pipes have ended.
@@ -164,25 +174,26 @@ impl Capture {
         Ok(())
     }
 
-    fn take_events(&mut self) -> Vec<usize> {
-        let Some(order) = &self.order else { return Vec::new() };
-        let events = order.read_events().unwrap_or_default();
-        events
-            .iter()
-            .filter_map(|event| self.pipes.iter().position(|p| p.watch == Some(event.wd)))
-            .collect()
+    fn take_events(&self) -> VecDeque<usize> {
+        self.order.as_ref().map(Order::take).unwrap_or_default()
     }
 
     /// Reads one packet (or, from a grown pipe, what one call gives); 0 where there is none.
     fn read_packet(&mut self, index: usize) -> io::Result<usize> {
-        let Some(fd) = &self.pipes[index].read_end else { return Ok(0) };
+        let Some(fd) = &self.pipes[index].read_end else {
+            return Ok(0);
+        };
         match read(fd, &mut self.buffer) {
             Ok(0) => {
                 self.pipes[index].read_end = None;
                 Ok(0)
             }
             Ok(n) => {
-                let stream = if index == 0 { Stream::Stdout } else { Stream::Stderr };
+                let stream = if index == 0 {
+                    Stream::Stdout
+                } else {
+                    Stream::Stderr
+                };
                 self.output.push(stream, &self.buffer[..n], self.limit);
                 self.packets += 1;
                 if self.packets == ORDERED_PACKETS {
@@ -198,7 +209,6 @@ impl Capture {
     fn grow(&mut self) {
         self.order = None;
         for pipe in &mut self.pipes {
-            pipe.watch = None;
             pipe.owed = false;
             if let Some(fd) = &pipe.read_end {
                 // Past the user's soft limit for pipes the kernel refuses; a small pipe is only slower.

@@ -95,6 +95,9 @@ pub(crate) trait Context<T> {
 
 impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
     fn or_cannot(self, what: &'static str) -> Result<T, Error> {
-        self.map_err(|e| Error::System { what, source: e.into() })
+        self.map_err(|e| Error::System {
+            what,
+            source: e.into(),
+        })
     }
 }

@@ -12,6 +12,7 @@ mod capture;
 mod error;
 pub mod inside;
 mod limits;
+mod order;
 mod report;
 mod running;
 pub mod seccomp;

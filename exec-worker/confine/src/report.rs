@@ -38,7 +38,11 @@ pub struct Report {
 impl Report {
     /// A report of something that never ran.
     pub fn of(ended: Ended) -> Report {
-        Report { ended, cpu_us: 0, peak_memory_bytes: 0 }
+        Report {
+            ended,
+            cpu_us: 0,
+            peak_memory_bytes: 0,
+        }
     }
 
     /// The bytes of the message.

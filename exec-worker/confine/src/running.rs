@@ -1,25 +1,25 @@
 //! The caller's side of one launch: start it, pump it, stop it.
 
+use std::fs::File;
 use std::io;
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::{Pid, pipe2, read};
+use nix::unistd::Pid;
 
-use crate::capture::{Capture, Output, open_to_all};
+use crate::capture::{Capture, Output};
 use crate::error::{Context, Error};
 use crate::inside::{CONTROL_FD, SPEC_FD, STATE_FD};
 use crate::report::{Ended, Outcome, Report};
@@ -34,7 +34,7 @@ pub enum Stop {
     OutputLimit,
 }
 
-/// Bytes of state that are kept; a larger state is refused as a whole.
+/// Bytes that a shell may write about its state; what is cut off there is no complete state.
 const STATE_BYTES: usize = 4 << 20;
 
 /// A command that runs in its confinement.
@@ -43,8 +43,8 @@ const STATE_BYTES: usize = 4 << 20;
 pub struct Running {
     pid: Pid,
     control: OwnedFd,
-    state_pipe: Option<OwnedFd>,
-    state: Vec<u8>,
+    /// A memory file: a shell writes its state line by line, and each line in a pipe would wake the caller.
+    state: File,
     capture: Capture,
     epoll: Epoll,
     report: Option<Report>,
@@ -62,13 +62,16 @@ impl Running {
     /// descriptors or memory left. Nothing is left behind.
     pub fn start(launcher: &Path, spec: &Spec) -> Result<Running, Error> {
         let started = Instant::now();
-        let (control, control_inside) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-                .or_cannot("make the control socket")?;
-        let (state_read, state_write) = pipe2(OFlag::O_CLOEXEC).or_cannot("make the state pipe")?;
-        fcntl(&state_read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).or_cannot("make the state pipe")?;
-        open_to_all(&state_write).or_cannot("make the state pipe")?;
-        fcntl(&control, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).or_cannot("make the control socket")?;
+        let (control, control_inside) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .or_cannot("make the control socket")?;
+        let state = state_file().or_cannot("make the file for the shell's state")?;
+        fcntl(&control, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+            .or_cannot("make the control socket")?;
         let (capture, stdout, stderr) =
             Capture::new(spec.limits.output_bytes).or_cannot("make the output pipes")?;
         let spec_file = memfd(&spec.encode()).or_cannot("pass the launch specification")?;
@@ -83,17 +86,19 @@ impl Running {
                 (stderr.as_fd(), 2),
                 (control_inside.as_fd(), CONTROL_FD),
                 (spec_file.as_fd(), SPEC_FD),
-                (state_write.as_fd(), STATE_FD),
+                (state.as_fd(), STATE_FD),
             ],
         )
-        .map_err(|source| Error::Spawn { path: launcher.to_owned(), source })?;
+        .map_err(|source| Error::Spawn {
+            path: launcher.to_owned(),
+            source,
+        })?;
 
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).or_cannot("watch the command")?;
         let mut running = Running {
             pid,
             control,
-            state_pipe: Some(state_read),
-            state: Vec::new(),
+            state,
             capture,
             epoll,
             report: None,
@@ -109,7 +114,6 @@ impl Running {
     fn watch(&mut self) -> nix::Result<()> {
         let readable = || EpollEvent::new(EpollFlags::EPOLLIN, 0);
         self.epoll.add(&self.control, readable())?;
-        self.epoll.add(self.state_pipe.as_ref().expect("not read yet"), readable())?;
         for fd in self.capture.descriptors() {
             self.epoll.add(fd, readable())?;
         }
@@ -123,7 +127,6 @@ impl Running {
     /// An I/O error that is not the command's doing.
     pub fn pump(&mut self) -> io::Result<Option<Outcome>> {
         self.capture.pump()?;
-        self.read_state()?;
         if self.capture.output.truncated {
             self.stop(Stop::OutputLimit);
         }
@@ -132,18 +135,19 @@ impl Running {
             if self.report.is_some() {
                 // Whatever was written before the report is in the pipes now.
                 self.capture.pump()?;
-                self.read_state()?;
             }
         }
-        let Some(report) = &self.report else { return Ok(None) };
-        if !(self.capture.ended() && self.state_pipe.is_none()) {
+        let Some(report) = &self.report else {
+            return Ok(None);
+        };
+        if !self.capture.ended() {
             return Ok(None);
         }
         Ok(Some(Outcome {
             report: report.clone(),
             duration: self.duration,
             stopped: self.stopped,
-            state: std::mem::take(&mut self.state),
+            state: self.read_state()?,
         }))
     }
 
@@ -166,7 +170,11 @@ impl Running {
         }
         self.stopped = Some(why);
         // It may have ended by itself just now; then there is nobody to hear this.
-        let _ = send(self.control.as_raw_fd(), b"K", MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+        let _ = send(
+            self.control.as_raw_fd(),
+            b"K",
+            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+        );
     }
 
     /// Ends every process of the command from outside, whatever state the helper is in.
@@ -192,7 +200,11 @@ impl Running {
 
     fn read_report(&mut self) -> io::Result<()> {
         let mut message = [0_u8; 4096];
-        let received = match recv(self.control.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT) {
+        let received = match recv(
+            self.control.as_raw_fd(),
+            &mut message,
+            MsgFlags::MSG_DONTWAIT,
+        ) {
             Ok(n) => n,
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
             Err(Errno::ECONNRESET) => 0,
@@ -206,24 +218,13 @@ impl Running {
         Ok(())
     }
 
-    fn read_state(&mut self) -> io::Result<()> {
-        let mut buffer = [0_u8; 16 << 10];
-        while let Some(fd) = &self.state_pipe {
-            match read(fd, &mut buffer) {
-                Ok(0) => self.state_pipe = None,
-                Ok(n) => {
-                    // One byte over the limit is enough to know that it is over.
-                    let room = (STATE_BYTES + 1).saturating_sub(self.state.len());
-                    self.state.extend_from_slice(&buffer[..n.min(room)]);
-                }
-                Err(Errno::EAGAIN) => break,
-                Err(Errno::EINTR) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-        Ok(())
+    /// Up to where the shell wrote: its descriptor and this one share their position.
+    fn read_state(&mut self) -> io::Result<Vec<u8>> {
+        let written = self.state.stream_position()?.min(STATE_BYTES as u64);
+        let mut state = vec![0; written as usize];
+        self.state.read_exact_at(&mut state, 0)?;
+        Ok(state)
     }
-
 }
 
 impl AsFd for Running {
@@ -248,9 +249,21 @@ impl Drop for Running {
     }
 }
 
+/// A memory file of fixed size: what is not written takes no memory, and nobody can make it larger.
+fn state_file() -> io::Result<File> {
+    let file = File::from(memfd_create(
+        c"state",
+        MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
+    )?);
+    file.set_len(STATE_BYTES as u64)?;
+    let fixed = SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(fixed))?;
+    Ok(file)
+}
+
 fn memfd(bytes: &[u8]) -> io::Result<OwnedFd> {
     let fd = memfd_create(c"pg_shell", MFdFlags::MFD_CLOEXEC)?;
-    let mut file = std::fs::File::from(fd);
+    let mut file = File::from(fd);
     file.write_all(bytes)?;
     Ok(file.into())
 }
@@ -279,6 +292,12 @@ fn spawn(launcher: &Path, descriptors: &[(BorrowedFd<'_>, RawFd)]) -> io::Result
             | PosixSpawnFlags::POSIX_SPAWN_SETPGROUP,
     )?;
     let no_environment: [&std::ffi::CStr; 0] = [];
-    let pid = posix_spawn(launcher, &actions, &attributes, &[c"pg-shell-launch"], &no_environment)?;
+    let pid = posix_spawn(
+        launcher,
+        &actions,
+        &attributes,
+        &[c"pg-shell-launch"],
+        &no_environment,
+    )?;
     Ok(pid)
 }

@@ -8,7 +8,8 @@ use std::convert::TryInto;
 use std::sync::OnceLock;
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
 };
 
 use crate::error::Error;
@@ -141,10 +142,21 @@ fn compile() -> Result<Vec<Vec<u8>>, seccompiler::BackendError> {
 
     let mut other_families = Vec::new();
     for &family in SOCKET_FAMILIES {
-        other_families.push(when(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family as u64)?);
+        other_families.push(when(
+            0,
+            SeccompCmpArgLen::Dword,
+            SeccompCmpOp::Ne,
+            family as u64,
+        )?);
     }
-    rules.insert(libc::SYS_socket, vec![SeccompRule::new(other_families.clone())?]);
-    rules.insert(libc::SYS_socketpair, vec![SeccompRule::new(other_families)?]);
+    rules.insert(
+        libc::SYS_socket,
+        vec![SeccompRule::new(other_families.clone())?],
+    );
+    rules.insert(
+        libc::SYS_socketpair,
+        vec![SeccompRule::new(other_families)?],
+    );
 
     let mut terminal = Vec::new();
     for &request in TERMINAL_REQUESTS {

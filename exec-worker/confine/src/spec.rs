@@ -24,6 +24,8 @@ pub struct Spec {
     pub script: Vec<u8>,
     /// The command's text on descriptor [`crate::shell::COMMAND_FD`], where it is too long for an argument.
     pub long_command: Option<Vec<u8>>,
+    /// The number under which the shell finds the file for its state.
+    pub state_fd: i32,
     /// What it may use.
     pub limits: Limits,
     /// The seccomp filters, in the order of their installation, each the kernel's `sock_filter` array.

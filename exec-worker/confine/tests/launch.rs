@@ -10,7 +10,8 @@ use confine::{Ended, Stop, Stream};
 #[test]
 fn output_keeps_its_order_and_its_streams() {
     for _ in 0..50 {
-        let ran = Session::new().run("echo a; echo b >&2; echo c; echo d >/dev/stderr; echo e; echo f; echo g >&2");
+        let ran = Session::new()
+            .run("echo a; echo b >&2; echo c; echo d >/dev/stderr; echo e; echo f; echo g >&2");
         assert_eq!(ran.text(), "a\nb\nc\nd\ne\nf\ng\n");
         assert_eq!(ran.output.of(Stream::Stdout), b"a\nc\ne\nf\n");
         assert_eq!(ran.output.of(Stream::Stderr), b"b\nd\ng\n");
@@ -21,7 +22,12 @@ fn output_keeps_its_order_and_its_streams() {
 fn long_writes_and_many_lines_are_whole() {
     let ran = Session::new().run("head -c 3000000 /dev/zero; seq 1 20000 >&2");
     assert_eq!(ran.output.of(Stream::Stdout).len(), 3_000_000);
-    assert_eq!(ran.output.of(Stream::Stderr).len(), (1..=20000).map(|n: i32| n.to_string().len() + 1).sum::<usize>());
+    assert_eq!(
+        ran.output.of(Stream::Stderr).len(),
+        (1..=20000)
+            .map(|n: i32| n.to_string().len() + 1)
+            .sum::<usize>()
+    );
 }
 
 #[test]
@@ -53,13 +59,30 @@ fn a_stop_ends_everything() {
     }
     running.stop(Stop::Cancelled);
     let ran = s.finish(running);
-    assert_eq!((ran.outcome.report.ended, ran.outcome.stopped), (Ended::Stopped, Some(Stop::Cancelled)));
+    assert_eq!(
+        (ran.outcome.report.ended, ran.outcome.stopped),
+        (Ended::Stopped, Some(Stop::Cancelled))
+    );
 }
 
 #[test]
 fn signals_and_pids_are_those_of_a_shell() {
-    assert_eq!(Session::new().run("kill -TERM $$; sleep 5").outcome.report.ended, Ended::Signaled(15));
-    assert_eq!(Session::new().run("sleep 100 & kill %1; wait $!; echo $?").text().lines().last(), Some("143"));
+    assert_eq!(
+        Session::new()
+            .run("kill -TERM $$; sleep 5")
+            .outcome
+            .report
+            .ended,
+        Ended::Signaled(15)
+    );
+    assert_eq!(
+        Session::new()
+            .run("sleep 100 & kill %1; wait $!; echo $?")
+            .text()
+            .lines()
+            .last(),
+        Some("143")
+    );
 }
 
 #[test]
@@ -72,7 +95,10 @@ fn a_command_sees_nothing_of_its_caller() {
 
 #[test]
 fn cpu_and_memory_are_measured() {
-    let report = Session::new().run("for ((i=0;i<200000;i++)); do :; done").outcome.report;
+    let report = Session::new()
+        .run("for ((i=0;i<200000;i++)); do :; done")
+        .outcome
+        .report;
     assert!(report.cpu_us > 10_000, "{report:?}");
     assert!(report.peak_memory_bytes > 1 << 20, "{report:?}");
 }

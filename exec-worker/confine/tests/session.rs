@@ -12,7 +12,11 @@ fn after(commands: &[&str]) -> String {
 #[test]
 fn a_command_prints_and_exits() {
     let ran = Session::new().run("echo hello; exit 3");
-    assert_eq!((ran.text().as_str(), ran.code()), ("hello\n", Some(3)), "{ran:?}");
+    assert_eq!(
+        (ran.text().as_str(), ran.code()),
+        ("hello\n", Some(3)),
+        "{ran:?}"
+    );
 }
 
 #[test]
@@ -20,67 +24,136 @@ fn cwd_and_exported_variables_survive() {
     let mut s = Session::new();
     s.run("cd /tmp && export GREETING=hello");
     assert_eq!(s.cwd, "/tmp");
-    assert_eq!(s.env.iter().collect::<Vec<_>>(), [(&"GREETING".to_owned(), &"hello".to_owned())]);
-    assert_eq!(s.text(&["echo \"$GREETING from $(pwd)\" | tr a-z A-Z"]), "HELLO FROM /TMP\n");
+    assert_eq!(
+        s.env.iter().collect::<Vec<_>>(),
+        [(&"GREETING".to_owned(), &"hello".to_owned())]
+    );
+    assert_eq!(
+        s.text(&["echo \"$GREETING from $(pwd)\" | tr a-z A-Z"]),
+        "HELLO FROM /TMP\n"
+    );
 }
 
 #[test]
 fn unset_survives_even_of_what_every_session_has() {
-    assert_eq!(after(&["export A=1", "unset A LANG", "echo \"[${A-none}] [${LANG-none}]\""]), "[none] [none]\n");
+    assert_eq!(
+        after(&[
+            "export A=1",
+            "unset A LANG",
+            "echo \"[${A-none}] [${LANG-none}]\""
+        ]),
+        "[none] [none]\n"
+    );
 }
 
 #[test]
 fn unexported_variables_and_arrays_survive() {
-    assert_eq!(after(&["x=1; a=(one 'two  three'); declare -i n=4", "n+=1; echo $x \"${a[1]}\" $n"]), "1 two  three 5\n");
+    assert_eq!(
+        after(&[
+            "x=1; a=(one 'two  three'); declare -i n=4",
+            "n+=1; echo $x \"${a[1]}\" $n"
+        ]),
+        "1 two  three 5\n"
+    );
 }
 
 #[test]
 fn functions_aliases_options_and_umask_survive() {
     assert_eq!(after(&["f() { echo \"f $1\"; }", "f x"]), "f x\n");
-    assert_eq!(after(&["g() { echo exported; }; export -f g", "bash -c g"]), "exported\n");
+    assert_eq!(
+        after(&["g() { echo exported; }; export -f g", "bash -c g"]),
+        "exported\n"
+    );
     assert_eq!(after(&["alias hi='echo hi there'", "hi"]), "hi there\n");
-    assert_eq!(after(&["set -o pipefail; shopt -s nullglob", "false | true; echo $?; echo /nothing*"]), "1\n\n");
+    assert_eq!(
+        after(&[
+            "set -o pipefail; shopt -s nullglob",
+            "false | true; echo $?; echo /nothing*"
+        ]),
+        "1\n\n"
+    );
     assert_eq!(after(&["umask 077", "umask"]), "0077\n");
     assert_eq!(after(&["set -x", "echo traced"]), "+ echo traced\ntraced\n");
-    assert_eq!(after(&["set -u", "echo ${nothing}; echo not reached"]), "bash: line 1: nothing: unbound variable\n");
-    assert_eq!(after(&["cd /usr; cd /tmp", "cd - >/dev/null; pwd"]), "/usr\n");
+    assert_eq!(
+        after(&["set -u", "echo ${nothing}; echo not reached"]),
+        "bash: line 1: nothing: unbound variable\n"
+    );
+    assert_eq!(
+        after(&["cd /usr; cd /tmp", "cd - >/dev/null; pwd"]),
+        "/usr\n"
+    );
 }
 
 #[test]
 fn state_survives_exit_and_errexit() {
     assert_eq!(after(&["x=1; cd /usr; exit 3", "echo $x $PWD"]), "1 /usr\n");
-    assert_eq!(after(&["y=2; set -e; false; echo not reached", "set +e; echo $y"]), "2\n");
+    assert_eq!(
+        after(&["y=2; set -e; false; echo not reached", "set +e; echo $y"]),
+        "2\n"
+    );
 }
 
 #[test]
 fn a_users_exit_trap_runs_and_the_state_survives_it() {
     let mut s = Session::new();
     let ran = s.run("x=1; trap 'echo bye $?; x=2' EXIT; cd /usr; exit 4");
-    assert_eq!((ran.text().as_str(), ran.code()), ("bye 4\n", Some(4)), "{ran:?}");
+    assert_eq!(
+        (ran.text().as_str(), ran.code()),
+        ("bye 4\n", Some(4)),
+        "{ran:?}"
+    );
     assert_eq!(s.text(&["echo $x $PWD"]), "2 /usr\n");
 
     let ran = s.run("trap 'echo once; exit 9' EXIT; z=5");
-    assert_eq!((ran.text().as_str(), ran.code()), ("once\n", Some(9)), "{ran:?}");
+    assert_eq!(
+        (ran.text().as_str(), ran.code()),
+        ("once\n", Some(9)),
+        "{ran:?}"
+    );
     assert_eq!(s.text(&["echo $z; trap"]), "5\n");
-    assert_eq!(s.text(&["trap 'echo a' EXIT; trap -p EXIT; trap - EXIT; trap"]), "trap -- 'echo a' EXIT\n");
-    assert_eq!(s.text(&["(trap 'echo sub' EXIT; true); echo main"]), "sub\nmain\n");
+    assert_eq!(
+        s.text(&["trap 'echo a' EXIT; trap -p EXIT; trap - EXIT; trap"]),
+        "trap -- 'echo a' EXIT\n"
+    );
+    assert_eq!(
+        s.text(&["(trap 'echo sub' EXIT; true); echo main"]),
+        "sub\nmain\n"
+    );
 }
 
 #[test]
 fn scripts_of_many_lines_and_here_documents() {
-    assert_eq!(after(&["cat <<'E' > /tmp/x\n$literal\nE\nx=$(cat /tmp/x)", "echo \"$x\""]), "$literal\n");
+    assert_eq!(
+        after(&[
+            "cat <<'E' > /tmp/x\n$literal\nE\nx=$(cat /tmp/x)",
+            "echo \"$x\""
+        ]),
+        "$literal\n"
+    );
     assert_eq!(after(&["for i in 1 2\ndo\n  echo $i\ndone"]), "1\n2\n");
-    assert_eq!(after(&["shopt -s extglob\ncase abc in !(x)) echo ok;; esac"]), "ok\n");
+    assert_eq!(
+        after(&["shopt -s extglob\ncase abc in !(x)) echo ok;; esac"]),
+        "ok\n"
+    );
 }
 
 #[test]
 fn a_syntax_error_changes_nothing_and_says_so() {
-    for wrong in ["x=2; if then", "x=2\ncd /tmp\nfi", "echo 'open", "x=2\ncat <(("] {
+    for wrong in [
+        "x=2; if then",
+        "x=2\ncd /tmp\nfi",
+        "echo 'open",
+        "x=2\ncat <((",
+    ] {
         let mut s = Session::new();
         s.run("x=1; cd /usr");
         let ran = s.run(wrong);
         assert_ne!(ran.code(), Some(0), "{wrong}");
-        assert!(ran.text().contains("syntax error") || ran.text().contains("unexpected EOF"), "{wrong}: {}", ran.text());
+        assert!(
+            ran.text().contains("syntax error") || ran.text().contains("unexpected EOF"),
+            "{wrong}: {}",
+            ran.text()
+        );
         assert_eq!(s.text(&["echo $x $PWD"]), "1 /usr\n", "{wrong}");
     }
 }
@@ -90,31 +163,60 @@ fn exec_kill_and_timeout_leave_the_state() {
     let mut s = Session::new();
     s.run("x=1");
     assert_eq!(s.run("x=2; exec echo replaced").text(), "replaced\n");
-    assert_eq!(s.run("x=3; kill -9 $$").outcome.report.ended, Ended::Signaled(9));
+    assert_eq!(
+        s.run("x=3; kill -9 $$").outcome.report.ended,
+        Ended::Signaled(9)
+    );
     s.limits.wall = std::time::Duration::from_millis(200);
-    assert_eq!(s.run("x=4; sleep 1000").outcome.report.ended, Ended::TimedOut);
+    assert_eq!(
+        s.run("x=4; sleep 1000").outcome.report.ended,
+        Ended::TimedOut
+    );
     s.limits.wall = std::time::Duration::from_secs(10);
     assert_eq!(s.text(&["echo $x"]), "1\n");
 }
 
 #[test]
 fn options_that_trip_a_script_do_not_lose_the_state() {
-    for option in ["-e", "-u", "-f", "-x", "-v", "-C", "-o posix", "-a", "-b", "-T", "-E"] {
+    for option in [
+        "-e", "-u", "-f", "-x", "-v", "-C", "-o posix", "-a", "-b", "-T", "-E",
+    ] {
         let mut s = Session::new();
         s.run(&format!("set {option}"));
         s.run("x=1; export Y=2");
-        assert!(s.run("echo $x $Y").text().lines().any(|line| line == "1 2"), "{option}: {s:?}");
+        assert!(
+            s.run("echo $x $Y").text().lines().any(|line| line == "1 2"),
+            "{option}: {s:?}"
+        );
     }
-    assert_eq!(after(&["IFS=:; PATH=/nonexistent", "x=1", "echo \"$x$IFS\""]), "1:\n");
-    assert_eq!(after(&["export POSIXLY_CORRECT=1 BASH_ENV=/nonexistent PS4='> '", "x=1", "echo $x $BASH_ENV $PS4"]), "1 /nonexistent >\n");
+    assert_eq!(
+        after(&["IFS=:; PATH=/nonexistent", "x=1", "echo \"$x$IFS\""]),
+        "1:\n"
+    );
+    assert_eq!(
+        after(&[
+            "export POSIXLY_CORRECT=1 BASH_ENV=/nonexistent PS4='> '",
+            "x=1",
+            "echo $x $BASH_ENV $PS4"
+        ]),
+        "1 /nonexistent >\n"
+    );
 }
 
 #[test]
 fn odd_values_come_back_exactly() {
     let mut s = Session::new();
     s.run(r#"export A=$'tab\there\nnew "quoted" \\ back $dollar `tick` ünï 😀' B=$'\xff\x01' C= D="'"; a=([7]=$'\n)"' x)"#);
-    assert_eq!(s.env["A"], "tab\there\nnew \"quoted\" \\ back $dollar `tick` ünï 😀");
-    assert_eq!(s.text(&["printf %s \"$B\" | od -An -tx1; echo \"[$C][$D][${a[7]}]\"; bash -c 'echo ${#B}'"]), " ff 01\n[][']\u{5b}\n)\"]\n2\n");
+    assert_eq!(
+        s.env["A"],
+        "tab\there\nnew \"quoted\" \\ back $dollar `tick` ünï 😀"
+    );
+    assert_eq!(
+        s.text(&[
+            "printf %s \"$B\" | od -An -tx1; echo \"[$C][$D][${a[7]}]\"; bash -c 'echo ${#B}'"
+        ]),
+        " ff 01\n[][']\u{5b}\n)\"]\n2\n"
+    );
 }
 
 #[test]
@@ -122,7 +224,10 @@ fn a_missing_working_directory_does_not_stop_a_session() {
     let mut s = Session::new();
     s.cwd = "/tmp/gone".into();
     let ran = s.run("pwd");
-    assert_eq!(ran.text(), "pg_shell: /tmp/gone: No such file or directory; starting in /home/sandbox\n/home/sandbox\n");
+    assert_eq!(
+        ran.text(),
+        "pg_shell: /tmp/gone: No such file or directory; starting in /home/sandbox\n/home/sandbox\n"
+    );
 }
 
 #[test]
@@ -139,5 +244,8 @@ fn sh_keeps_what_it_can() {
     s.shell = confine::shell::Shell::Sh;
     s.run("cd /usr; export A=\"it's\"; alias hi='echo hi'; umask 027; set -u; exit 3");
     assert_eq!(s.env["A"], "it's");
-    assert_eq!(s.text(&["hi; pwd; umask; echo \"$A\""]), "hi\n/usr\n0027\nit's\n");
+    assert_eq!(
+        s.text(&["hi; pwd; umask; echo \"$A\""]),
+        "hi\n/usr\n0027\nit's\n"
+    );
 }

@@ -54,16 +54,21 @@ fn serve(spec: &Spec, control: &OwnedFd) -> Result<Report, Failure> {
     let mut watched = SigSet::empty();
     watched.add(Signal::SIGCHLD);
     watched.thread_block().at(Step::Init)?;
-    let children = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).at(Step::Init)?;
-    let deadline = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC).at(Step::Init)?;
+    let children = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .at(Step::Init)?;
+    let deadline =
+        TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC).at(Step::Init)?;
 
     root::enter(&spec.limits)?;
+    privileges::drop_all()?;
 
     deadline
-        .set(Expiration::OneShot(TimeSpec::from_duration(spec.limits.wall)), TimerSetTimeFlags::empty())
+        .set(
+            Expiration::OneShot(TimeSpec::from_duration(spec.limits.wall)),
+            TimerSetTimeFlags::empty(),
+        )
         .at(Step::Init)?;
     let shell = start_shell(spec)?;
-    privileges::drop_all()?;
 
     let ended = wait(shell, control, &children, &deadline)?;
     end_everything();
@@ -108,7 +113,12 @@ fn start_shell(spec: &Spec) -> Result<Pid, Failure> {
     }
 }
 
-fn wait(shell: Pid, control: &OwnedFd, children: &SignalFd, deadline: &TimerFd) -> Result<Ended, Failure> {
+fn wait(
+    shell: Pid,
+    control: &OwnedFd,
+    children: &SignalFd,
+    deadline: &TimerFd,
+) -> Result<Ended, Failure> {
     loop {
         let mut watched = [
             PollFd::new(children.as_fd(), PollFlags::POLLIN),

@@ -4,7 +4,8 @@
 //! 2. [`namespaces`]: user, pid, mount, ipc and uts namespaces; map the ids.
 //! 3. [`init`]: PID 1 of the namespace, which starts the shell, waits, and ends everything.
 //! 4. [`root`]: the private root.
-//! 5. [`shell`]: the child: rlimits, capabilities, `no_new_privs`, seccomp, descriptors, `execve`.
+//! 5. [`privileges`]: PID 1 drops every capability and sets `no_new_privs`, for itself and its children.
+//! 6. [`shell`]: the child: descriptors, rlimits, seccomp, `execve`.
 //!
 //! The process is single-threaded throughout, so that forking needs no care for locks.
 
@@ -30,7 +31,7 @@ use crate::spec::Spec;
 pub const CONTROL_FD: RawFd = 3;
 /// A memory file with the encoded [`Spec`].
 pub const SPEC_FD: RawFd = 4;
-/// The pipe into which the shell writes its state.
+/// The file into which the shell writes its state.
 pub const STATE_FD: RawFd = 5;
 
 /// A step that failed, and why.
@@ -69,7 +70,10 @@ pub fn run() -> i32 {
 fn prepare() -> Result<Spec, Failure> {
     // SAFETY: closing descriptors that nothing in this process owns; those below are the caller's gift.
     if unsafe { libc::close_range(STATE_FD as u32 + 1, u32::MAX, 0) } != 0 {
-        return Err((Step::Descriptors, std::io::Error::last_os_error().to_string()));
+        return Err((
+            Step::Descriptors,
+            std::io::Error::last_os_error().to_string(),
+        ));
     }
     // Nobody of the same user may look into this process or take its descriptors.
     nix::sys::prctl::set_dumpable(false).at(Step::Spec)?;
@@ -88,7 +92,11 @@ fn refuse(control: &OwnedFd, (step, reason): Failure) -> i32 {
 
 fn send_report(control: &OwnedFd, report: &Report) {
     // A caller that has gone does not read it, and then it does not matter.
-    let _ = send(control.as_raw_fd(), &report.encode(), MsgFlags::MSG_NOSIGNAL);
+    let _ = send(
+        control.as_raw_fd(),
+        &report.encode(),
+        MsgFlags::MSG_NOSIGNAL,
+    );
 }
 
 /// Standard descriptors, which stay open for the life of the process.

@@ -8,8 +8,16 @@ use crate::error::Step;
 /// Gives up every capability for good, in every set, and sets `no_new_privs`.
 pub(super) fn drop_all() -> Result<(), Failure> {
     // The bounding set first: shrinking it needs one of the others.
-    for set in [CapSet::Bounding, CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
-        caps::clear(None, set).map_err(|e| format!("{set:?}: {e}")).at(Step::Capabilities)?;
+    for set in [
+        CapSet::Bounding,
+        CapSet::Ambient,
+        CapSet::Inheritable,
+        CapSet::Effective,
+        CapSet::Permitted,
+    ] {
+        caps::clear(None, set)
+            .map_err(|e| format!("{set:?}: {e}"))
+            .at(Step::Capabilities)?;
     }
     nix::sys::prctl::set_no_new_privs().at(Step::NoNewPrivs)
 }
@@ -28,5 +36,9 @@ pub(super) fn filter_calls(filters: &[Vec<u8>]) -> Result<(), Failure> {
             .collect();
         seccompiler::apply_filter(&program).at(Step::Seccomp)?;
     }
-    if filters.is_empty() { Err((Step::Seccomp, "no filter was given".into())) } else { Ok(()) }
+    if filters.is_empty() {
+        Err((Step::Seccomp, "no filter was given".into()))
+    } else {
+        Ok(())
+    }
 }

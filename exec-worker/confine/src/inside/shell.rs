@@ -10,7 +10,7 @@ use nix::unistd::{chdir, execve, setsid};
 
 use super::{At, Failure, privileges, rlimits, standard};
 use crate::error::Step;
-use crate::shell::{COMMAND_FD, SCRIPT_FD, STATE_OUT_FD};
+use crate::shell::{COMMAND_FD, SCRIPT_FD};
 use crate::spec::{HOME, Spec};
 
 /// Takes every step up to `execve`; returns only if one failed.
@@ -18,7 +18,10 @@ pub(super) fn become_shell(spec: &Spec, state: OwnedFd) -> Failure {
     match prepare(spec, &state) {
         Ok(()) => match execve(&spec.program, &spec.argv, &spec.envp) {
             Ok(never) => match never {},
-            Err(e) => (Step::Exec, format!("{}: {e}", spec.program.to_string_lossy())),
+            Err(e) => (
+                Step::Exec,
+                format!("{}: {e}", spec.program.to_string_lossy()),
+            ),
         },
         Err(failure) => failure,
     }
@@ -34,10 +37,9 @@ fn prepare(spec: &Spec, state: &OwnedFd) -> Result<(), Failure> {
     if let Some(command) = &spec.long_command {
         place(&memory_file(c"command", command)?, COMMAND_FD)?;
     }
-    place(state, STATE_OUT_FD)?;
+    place(state, spec.state_fd)?;
     // Only now: the numbers above may lie past the limit on descriptors.
     rlimits::set(&spec.limits)?;
-    privileges::drop_all()?;
     enter_cwd(&spec.cwd)?;
     privileges::filter_calls(&spec.seccomp)
 }
@@ -46,7 +48,11 @@ fn prepare(spec: &Spec, state: &OwnedFd) -> Result<(), Failure> {
 fn enter_cwd(cwd: &CStr) -> Result<(), Failure> {
     let Err(e) = chdir(cwd) else { return Ok(()) };
     chdir(HOME).at(Step::Exec)?;
-    let word = format!("pg_shell: {}: {}; starting in {HOME}\n", cwd.to_string_lossy(), e.desc());
+    let word = format!(
+        "pg_shell: {}: {}; starting in {HOME}\n",
+        cwd.to_string_lossy(),
+        e.desc()
+    );
     let _ = nix::unistd::write(standard(2), word.as_bytes());
     Ok(())
 }
@@ -63,8 +69,10 @@ fn memory_file(name: &CStr, bytes: &[u8]) -> Result<OwnedFd, Failure> {
 fn place(fd: &OwnedFd, number: RawFd) -> Result<(), Failure> {
     // SAFETY: dup2 onto a number that nothing in this process owns.
     if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 {
-        return Err((Step::Descriptors, std::io::Error::last_os_error().to_string()));
+        return Err((
+            Step::Descriptors,
+            std::io::Error::last_os_error().to_string(),
+        ));
     }
     Ok(())
 }
-

@@ -56,13 +56,19 @@ fn skip(text: &[u8], mut at: usize, quote: u8, escapes: bool) -> usize {
 
 /// Reads the output of `declare -p` (bash) or `export -p` (any shell).
 pub(super) fn parse(text: &[u8]) -> Vec<Declaration> {
-    logical_lines(text).into_iter().filter_map(declaration).collect()
+    logical_lines(text)
+        .into_iter()
+        .filter_map(declaration)
+        .collect()
 }
 
 fn declaration(line: &[u8]) -> Option<Declaration> {
     let (attributes, rest) = if let Some(rest) = line.strip_prefix(b"declare -") {
         let end = rest.iter().position(|&c| c == b' ')?;
-        (std::str::from_utf8(&rest[..end]).ok()?.trim_matches('-'), &rest[end + 1..])
+        (
+            std::str::from_utf8(&rest[..end]).ok()?.trim_matches('-'),
+            &rest[end + 1..],
+        )
     } else {
         ("x", line.strip_prefix(b"export ")?)
     };
@@ -71,8 +77,16 @@ fn declaration(line: &[u8]) -> Option<Declaration> {
     if !is_name(name) {
         return None;
     }
-    let value = equals.map(|at| &rest[at + 1..]).filter(|v| !v.starts_with(b"(")).and_then(unquote);
-    Some(Declaration { attributes: attributes.into(), name: name.into(), value, text: line.into() })
+    let value = equals
+        .map(|at| &rest[at + 1..])
+        .filter(|v| !v.starts_with(b"("))
+        .and_then(unquote);
+    Some(Declaration {
+        attributes: attributes.into(),
+        name: name.into(),
+        value,
+        text: line.into(),
+    })
 }
 
 /// True for what a shell accepts as the name of a variable.
@@ -151,20 +165,37 @@ fn ansi_c<'a>(mut rest: &'a [u8], value: &mut Vec<u8>) -> Option<&'a [u8]> {
             b't' => value.push(9),
             b'v' => value.push(11),
             b'0'..=b'7' => {
-                let digits = rest.iter().take(2).take_while(|c| (b'0'..=b'7').contains(c)).count();
-                let number = rest[..digits].iter().fold(u32::from(escape - b'0'), |n, c| n * 8 + u32::from(c - b'0'));
+                let digits = rest
+                    .iter()
+                    .take(2)
+                    .take_while(|c| (b'0'..=b'7').contains(c))
+                    .count();
+                let number = rest[..digits]
+                    .iter()
+                    .fold(u32::from(escape - b'0'), |n, c| n * 8 + u32::from(c - b'0'));
                 value.push(number as u8);
                 rest = &rest[digits..];
             }
             b'x' | b'u' | b'U' => {
-                let most = match escape { b'x' => 2, b'u' => 4, _ => 8 };
-                let digits = rest.iter().take(most).take_while(|c| c.is_ascii_hexdigit()).count();
-                let number = u32::from_str_radix(std::str::from_utf8(&rest[..digits]).ok()?, 16).ok()?;
+                let most = match escape {
+                    b'x' => 2,
+                    b'u' => 4,
+                    _ => 8,
+                };
+                let digits = rest
+                    .iter()
+                    .take(most)
+                    .take_while(|c| c.is_ascii_hexdigit())
+                    .count();
+                let number =
+                    u32::from_str_radix(std::str::from_utf8(&rest[..digits]).ok()?, 16).ok()?;
                 rest = &rest[digits..];
                 if escape == b'x' {
                     value.push(number as u8);
                 } else {
-                    value.extend_from_slice(char::from_u32(number)?.encode_utf8(&mut [0; 4]).as_bytes());
+                    value.extend_from_slice(
+                        char::from_u32(number)?.encode_utf8(&mut [0; 4]).as_bytes(),
+                    );
                 }
             }
             other => value.push(other),
@@ -178,7 +209,9 @@ pub(super) fn without_functions(text: &[u8], is_ours: impl Fn(&str) -> bool) -> 
     let mut skipping = false;
     for line in text.split_inclusive(|&c| c == b'\n') {
         if !skipping {
-            let name = line.strip_suffix(b" () \n").and_then(|n| std::str::from_utf8(n).ok());
+            let name = line
+                .strip_suffix(b" () \n")
+                .and_then(|n| std::str::from_utf8(n).ok());
             skipping = name.is_some_and(&is_ours);
         }
         if !skipping {

@@ -16,8 +16,10 @@ pub use state::{State, StateError};
 
 /// Where the shell finds the text of a command that is too long for an argument.
 pub const COMMAND_FD: RawFd = 249;
-/// Where the shell writes its state when it ends.
-pub const STATE_OUT_FD: RawFd = 250;
+/// Where bash writes its state when it ends: a number that no script is likely to take.
+pub const BASH_STATE_FD: RawFd = 250;
+/// Where sh does, which knows descriptors of one digit only.
+pub const SH_STATE_FD: RawFd = 9;
 /// Where the shell finds the script that restores the state.
 pub const SCRIPT_FD: RawFd = 251;
 

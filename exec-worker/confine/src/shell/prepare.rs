@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{COMMAND_FD, SCRIPT_FD};
+use super::{BASH_STATE_FD, COMMAND_FD, SCRIPT_FD, SH_STATE_FD};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::seccomp;
@@ -19,8 +19,16 @@ const LONGEST_ARGUMENT: usize = 120 << 10;
 
 /// Variables that change how bash starts, or that it cannot take from its environment. They are set by
 /// the script instead, when it has started.
-const NOT_BY_ENVIRONMENT: &[&str] =
-    &["BASHOPTS", "BASH_ENV", "BASH_XTRACEFD", "ENV", "IFS", "POSIXLY_CORRECT", "PS4", "SHELLOPTS"];
+const NOT_BY_ENVIRONMENT: &[&str] = &[
+    "BASHOPTS",
+    "BASH_ENV",
+    "BASH_XTRACEFD",
+    "ENV",
+    "IFS",
+    "POSIXLY_CORRECT",
+    "PS4",
+    "SHELLOPTS",
+];
 
 /// A shell that was found on this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +63,11 @@ impl Shell {
                 return Ok(shell);
             }
         }
-        Err(Error::NoShell(format!("{} nor {}", Shell::Bash.path(), Shell::Sh.path())))
+        Err(Error::NoShell(format!(
+            "{} nor {}",
+            Shell::Bash.path(),
+            Shell::Sh.path()
+        )))
     }
 
     /// Where it is, inside and outside.
@@ -86,7 +98,10 @@ impl Shell {
     /// [`Error::Seccomp`].
     pub fn prepare(self, start: &Start<'_>, limits: Limits) -> Result<Spec, Error> {
         if !Path::new(start.cwd).is_absolute() {
-            return Err(Error::Invalid(format!("the working directory {:?} is not absolute", start.cwd)));
+            return Err(Error::Invalid(format!(
+                "the working directory {:?} is not absolute",
+                start.cwd
+            )));
         }
         let long = start.command.len() > LONGEST_ARGUMENT;
         let (argv, script) = match self {
@@ -111,6 +126,10 @@ impl Shell {
             cwd: c_string(start.cwd)?,
             script,
             long_command: by_descriptor.then(|| start.command.into()),
+            state_fd: match self {
+                Shell::Bash => BASH_STATE_FD,
+                Shell::Sh => SH_STATE_FD,
+            },
             limits,
             seccomp: seccomp::filters()?.to_vec(),
         })
@@ -118,14 +137,18 @@ impl Shell {
 
     fn environment(self, env: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
         let mut all: BTreeMap<&str, &str> = self.base_environment().into();
-        all.extend(env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        all.extend(
+            env.iter()
+                .map(|(name, value)| (name.as_str(), value.as_str())),
+        );
         all
     }
 
     fn bash(self, start: &Start<'_>, long: bool) -> Result<(Vec<CString>, Vec<u8>), Error> {
         let mut script = String::from(BASH_PROLOGUE);
         let command = if long {
-            script += &format!("builtin mapfile -d '' __pg_shell_command </proc/self/fd/{COMMAND_FD}\n");
+            script +=
+                &format!("builtin mapfile -d '' __pg_shell_command </proc/self/fd/{COMMAND_FD}\n");
             script += &format!("builtin exec {COMMAND_FD}<&-\n");
             "builtin eval \"$__pg_shell_command\""
         } else {
@@ -135,14 +158,20 @@ impl Shell {
         script += &format!("builtin exec {SCRIPT_FD}<&-\n");
         script += &exports(start.env);
         script += start.shell_state;
-        let argv = ["bash", "-c", command, "bash"].map(c_string).into_iter().collect::<Result<_, _>>()?;
+        let argv = ["bash", "-c", command, "bash"]
+            .map(c_string)
+            .into_iter()
+            .collect::<Result<_, _>>()?;
         Ok((argv, script.into_bytes()))
     }
 
     fn sh(self, start: &Start<'_>) -> Result<(Vec<CString>, Vec<u8>), Error> {
         let script = format!("{SH_PROLOGUE}{}{}", exports(start.env), start.shell_state);
         let run = format!(". /proc/self/fd/{SCRIPT_FD}; . /proc/self/fd/{COMMAND_FD}");
-        let argv = ["sh", "-c", &run].map(c_string).into_iter().collect::<Result<_, _>>()?;
+        let argv = ["sh", "-c", &run]
+            .map(c_string)
+            .into_iter()
+            .collect::<Result<_, _>>()?;
         Ok((argv, script.into_bytes()))
     }
 }
@@ -167,14 +196,19 @@ pub(super) fn quote(text: &str) -> String {
 
 fn check_variable(name: &str, value: &str) -> Result<(), Error> {
     if name.is_empty() || name.contains(['=', '\0']) {
-        return Err(Error::Invalid(format!("{name:?} cannot be the name of an environment variable")));
+        return Err(Error::Invalid(format!(
+            "{name:?} cannot be the name of an environment variable"
+        )));
     }
     if value.contains('\0') {
-        return Err(Error::Invalid(format!("the environment variable {name} holds a NUL byte")));
+        return Err(Error::Invalid(format!(
+            "the environment variable {name} holds a NUL byte"
+        )));
     }
     Ok(())
 }
 
 fn c_string(text: impl Into<Vec<u8>>) -> Result<CString, Error> {
-    CString::new(text).map_err(|e| Error::Invalid(format!("a NUL byte at position {}", e.nul_position())))
+    CString::new(text)
+        .map_err(|e| Error::Invalid(format!("a NUL byte at position {}", e.nul_position())))
 }

@@ -10,6 +10,6 @@ __pg_shell_bye() {
     set +o; printf '\0'
     export -p; printf '\0'
     alias; printf '\0pg_shell end\0'
-  } >/proc/self/fd/250 2>/dev/null # Plain sh knows descriptors of one digit only.
+  } >&9 2>/dev/null
 }
 trap '__pg_shell_bye' EXIT

@@ -15,12 +15,51 @@ const LONGEST_PATH: usize = 4096;
 
 /// Variables that bash sets itself, or that describe one moment.
 const OF_THE_SHELL: &[&str] = &[
-    "BASH", "BASHOPTS", "BASHPID", "BASH_ALIASES", "BASH_ARGC", "BASH_ARGV", "BASH_ARGV0", "BASH_CMDS", "BASH_COMMAND",
-    "BASH_ENV", "BASH_EXECUTION_STRING", "BASH_LINENO", "BASH_LOADABLES_PATH", "BASH_MONOSECONDS", "BASH_REMATCH",
-    "BASH_SOURCE", "BASH_SUBSHELL", "BASH_TRAPSIG", "BASH_VERSINFO", "BASH_VERSION", "BASH_XTRACEFD", "COMP_WORDBREAKS",
-    "DIRSTACK", "EPOCHREALTIME", "EPOCHSECONDS", "EUID", "FUNCNAME", "GROUPS", "HISTCMD", "HOSTNAME", "HOSTTYPE",
-    "LINENO", "MACHTYPE", "OPTERR", "OPTIND", "OSTYPE", "PIPESTATUS", "PPID", "PWD", "RANDOM", "SECONDS", "SHELLOPTS",
-    "SHLVL", "SRANDOM", "UID", "_",
+    "BASH",
+    "BASHOPTS",
+    "BASHPID",
+    "BASH_ALIASES",
+    "BASH_ARGC",
+    "BASH_ARGV",
+    "BASH_ARGV0",
+    "BASH_CMDS",
+    "BASH_COMMAND",
+    "BASH_EXECUTION_STRING",
+    "BASH_LINENO",
+    "BASH_LOADABLES_PATH",
+    "BASH_MONOSECONDS",
+    "BASH_REMATCH",
+    "BASH_SOURCE",
+    "BASH_SUBSHELL",
+    "BASH_TRAPSIG",
+    "BASH_VERSINFO",
+    "BASH_VERSION",
+    "BASH_XTRACEFD",
+    "COMP_WORDBREAKS",
+    "DIRSTACK",
+    "EPOCHREALTIME",
+    "EPOCHSECONDS",
+    "EUID",
+    "FUNCNAME",
+    "GROUPS",
+    "HISTCMD",
+    "HOSTNAME",
+    "HOSTTYPE",
+    "LINENO",
+    "MACHTYPE",
+    "OPTERR",
+    "OPTIND",
+    "OSTYPE",
+    "PIPESTATUS",
+    "PPID",
+    "PWD",
+    "RANDOM",
+    "SECONDS",
+    "SHELLOPTS",
+    "SHLVL",
+    "SRANDOM",
+    "UID",
+    "_",
 ];
 
 /// A session's state after a command.
@@ -58,10 +97,27 @@ impl State {
     /// [`StateError`]; the session's state is then left as it was.
     pub fn read(written: &[u8], before: &BTreeMap<String, String>) -> Result<State, StateError> {
         let fields: Vec<&[u8]> = written.split(|&c| c == 0).collect();
-        let end = fields.iter().rposition(|&f| f == STATE_END).ok_or(StateError::Missing)?;
-        let begin = fields[..end].iter().rposition(|&f| f == STATE_BEGIN).ok_or(StateError::Missing)?;
+        let end = fields
+            .iter()
+            .rposition(|&f| f == STATE_END)
+            .ok_or(StateError::Missing)?;
+        let begin = fields[..end]
+            .iter()
+            .rposition(|&f| f == STATE_BEGIN)
+            .ok_or(StateError::Missing)?;
         let state = match &fields[begin + 1..end] {
-            [b"bash", cwd, umask, options0, options, shopts0, shopts, declared, functions, aliases] => {
+            [
+                b"bash",
+                cwd,
+                umask,
+                options0,
+                options,
+                shopts0,
+                shopts,
+                declared,
+                functions,
+                aliases,
+            ] => {
                 let mut script = Vec::new();
                 let env = variables(Shell::Bash, declared, before, &mut script);
                 script.extend(declarations::without_functions(functions, |name| {
@@ -69,10 +125,26 @@ impl State {
                 }));
                 script.extend_from_slice(aliases);
                 mask(umask, &mut script);
-                changed(shopts0, shopts, "builtin shopt -s", "builtin shopt -u", &mut script);
+                changed(
+                    shopts0,
+                    shopts,
+                    "builtin shopt -s",
+                    "builtin shopt -u",
+                    &mut script,
+                );
                 // Last, so that they do not act on the lines above.
-                changed(options0, options, "builtin set -o", "builtin set +o", &mut script);
-                State { cwd: path(cwd)?, env, shell_state: String::from_utf8_lossy(&script).into_owned() }
+                changed(
+                    options0,
+                    options,
+                    "builtin set -o",
+                    "builtin set +o",
+                    &mut script,
+                );
+                State {
+                    cwd: path(cwd)?,
+                    env,
+                    shell_state: String::from_utf8_lossy(&script).into_owned(),
+                }
             }
             [b"sh", cwd, umask, options, exported, aliases] => {
                 let mut script = Vec::new();
@@ -83,11 +155,18 @@ impl State {
                     script.push(b'\n');
                 }
                 mask(umask, &mut script);
-                for line in options.split(|&c| c == b'\n').filter(|l| l.starts_with(b"set -o")) {
+                for line in options
+                    .split(|&c| c == b'\n')
+                    .filter(|l| l.starts_with(b"set -o"))
+                {
                     script.extend_from_slice(line);
                     script.push(b'\n');
                 }
-                State { cwd: path(cwd)?, env, shell_state: String::from_utf8_lossy(&script).into_owned() }
+                State {
+                    cwd: path(cwd)?,
+                    env,
+                    shell_state: String::from_utf8_lossy(&script).into_owned(),
+                }
             }
             _ => return Err(StateError::Missing),
         };
@@ -96,7 +175,11 @@ impl State {
 
     fn fits(self) -> Result<State, StateError> {
         // As JSON text a character takes up to six bytes; the database measures that text.
-        let env: usize = self.env.iter().map(|(n, v)| json_length(n) + json_length(v) + 6).sum();
+        let env: usize = self
+            .env
+            .iter()
+            .map(|(n, v)| json_length(n) + json_length(v) + 6)
+            .sum();
         if env > LARGEST {
             return Err(StateError::TooLarge("environment"));
         }
@@ -108,7 +191,15 @@ impl State {
 }
 
 fn json_length(text: &str) -> usize {
-    text.chars().map(|c| if c < ' ' || c == '"' || c == '\\' || c == '\u{7f}' { 6 } else { c.len_utf8() }).sum()
+    text.chars()
+        .map(|c| {
+            if c < ' ' || c == '"' || c == '\\' || c == '\u{7f}' {
+                6
+            } else {
+                c.len_utf8()
+            }
+        })
+        .sum()
 }
 
 fn path(field: &[u8]) -> Result<String, StateError> {
@@ -133,7 +224,11 @@ fn variables(
         if d.name.starts_with(OURS) || OF_THE_SHELL.contains(&d.name.as_str()) || is_default(&d) {
             continue;
         }
-        let text = d.exported().then_some(d.value.as_deref()).flatten().and_then(|v| std::str::from_utf8(v).ok());
+        let text = d
+            .exported()
+            .then_some(d.value.as_deref())
+            .flatten()
+            .and_then(|v| std::str::from_utf8(v).ok());
         let Some(value) = text else {
             // Not exported, not a scalar, without a value, or not text: only a declaration holds it.
             script.extend_from_slice(&d.text);
@@ -145,13 +240,18 @@ fn variables(
             script.extend_from_slice(format!("declare -{} {}\n", d.attributes, d.name).as_bytes());
         }
         if d.name == "OLDPWD" {
-            script.extend_from_slice(format!("export OLDPWD={}\n", super::prepare::quote(value)).as_bytes());
+            script.extend_from_slice(
+                format!("export OLDPWD={}\n", super::prepare::quote(value)).as_bytes(),
+            );
         } else if base.get(d.name.as_str()) != Some(&value) || before.contains_key(&d.name) {
             env.insert(d.name, value.to_owned());
         }
     }
     // What every session has, this one may have unset.
-    for name in base.keys().filter(|name| !exported.iter().any(|e| e == *name)) {
+    for name in base
+        .keys()
+        .filter(|name| !exported.iter().any(|e| e == *name))
+    {
         script.extend_from_slice(format!("unset {name}\n").as_bytes());
     }
     // A name that no shell can declare still passes through it to programs.
@@ -185,8 +285,14 @@ fn mask(field: &[u8], script: &mut Vec<u8>) {
 fn changed(before: &[u8], after: &[u8], on: &str, off: &str, script: &mut Vec<u8>) {
     let list = |field: &[u8]| -> Vec<String> {
         let text = String::from_utf8_lossy(field).into_owned();
-        text.split(':').filter(|o| o.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-'))
-            .filter(|o| !o.is_empty()).map(str::to_owned).collect()
+        text.split(':')
+            .filter(|o| {
+                o.bytes()
+                    .all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-')
+            })
+            .filter(|o| !o.is_empty())
+            .map(str::to_owned)
+            .collect()
     };
     let (before, after) = (list(before), list(after));
     for option in after.iter().filter(|o| !before.contains(o)) {

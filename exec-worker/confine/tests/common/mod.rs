@@ -55,8 +55,16 @@ impl Session {
     }
 
     pub fn start(&self, command: &str) -> Running {
-        let start = Start { command, cwd: &self.cwd, env: &self.env, shell_state: &self.shell_state };
-        let spec = self.shell.prepare(&start, self.limits.clone()).expect("a sound specification");
+        let start = Start {
+            command,
+            cwd: &self.cwd,
+            env: &self.env,
+            shell_state: &self.shell_state,
+        };
+        let spec = self
+            .shell
+            .prepare(&start, self.limits.clone())
+            .expect("a sound specification");
         Running::start(&launcher(), &spec).expect("the launcher starts")
     }
 
@@ -75,7 +83,11 @@ impl Session {
             self.env = state.env.clone();
             self.shell_state = state.shell_state.clone();
         }
-        Ran { output: running.take_output(), outcome, state }
+        Ran {
+            output: running.take_output(),
+            outcome,
+            state,
+        }
     }
 
     pub fn run(&mut self, command: &str) -> Ran {
@@ -86,6 +98,8 @@ impl Session {
     #[allow(dead_code)]
     /// Runs each and returns the last one's text.
     pub fn text(&mut self, commands: &[&str]) -> String {
-        commands.iter().fold(String::new(), |_, command| self.run(command).text())
+        commands
+            .iter()
+            .fold(String::new(), |_, command| self.run(command).text())
     }
 }

@@ -1,0 +1,161 @@
+//! How Postgres calls `run_command`, and how it hears of a failure.
+//!
+//! A function of its own rather than a `#[pg_extern]`, for two reasons. pgrx turns each SQLSTATE that is
+//! not Postgres' own into `XX000`; and its rows come only in sets, where this function has always one.
+
+use std::ffi::{CStr, CString, c_char, c_int};
+
+use pgrx::fcinfo::{direct_function_call_as_datum, pg_arg_is_null, pg_getarg_datum_raw};
+use pgrx::pg_sys::panic::pgrx_extern_c_guard;
+use pgrx::varlena::varlena_to_byte_slice;
+use pgrx::{PgLogLevel, pg_sys};
+
+use crate::error::Error;
+use crate::run_command::{Answer, Arguments, run};
+use crate::text;
+
+/// Tells Postgres which calling convention `pg_shell_run_command` has.
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_pg_shell_run_command() -> &'static pg_sys::Pg_finfo_record {
+    const VERSION_1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+    &VERSION_1
+}
+
+/// `shell.run_command(cwd text, env jsonb, command text, out exit_code int, out output text)`.
+///
+/// # Safety
+/// Only for Postgres' function manager, and only with the signature above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn pg_shell_run_command(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    // SAFETY: nothing with a destructor lives in this frame; all that has is created and dropped within.
+    let answered = unsafe {
+        pgrx_extern_c_guard(|| match run(&arguments(fcinfo)) {
+            Ok(answer) => Ok(row(fcinfo, &answer)),
+            Err(error) => Err(Raised::of(&error)),
+        })
+    };
+    match answered {
+        Ok(row) => row,
+        // SAFETY: as above: the long jump passes no frame with a destructor.
+        Err(raised) => unsafe { raised.raise() },
+    }
+}
+
+/// # Safety
+/// As of [`pg_shell_run_command`].
+unsafe fn arguments(fcinfo: pg_sys::FunctionCallInfo) -> Arguments {
+    let not_null = |number| {
+        // SAFETY: the function has three arguments.
+        unsafe { (!pg_arg_is_null(fcinfo, number)).then(|| pg_getarg_datum_raw(fcinfo, number)) }
+    };
+    let text = |number| {
+        not_null(number).map(|datum| {
+            // SAFETY: the first and the third argument are text; what is detoasted lives as long as the call.
+            let bytes = unsafe {
+                varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr()))
+            };
+            text::from_server(bytes)
+        })
+    };
+    let env = not_null(1).map(|datum| {
+        // SAFETY: the second argument is jsonb, whose output function returns a C string.
+        let json = unsafe {
+            let json = direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)]);
+            CStr::from_ptr(json.expect("a value has a text").cast_mut_ptr())
+        };
+        text::from_server(json.to_bytes())
+    });
+    Arguments {
+        cwd: text(0),
+        env,
+        command: text(2),
+    }
+}
+
+/// # Safety
+/// As of [`pg_shell_run_command`].
+unsafe fn row(fcinfo: pg_sys::FunctionCallInfo, answer: &Answer) -> pg_sys::Datum {
+    let output = text::to_server(&answer.output);
+    let length = i32::try_from(output.len()).expect("pg_shell.max_output is far below 1 GB");
+    // SAFETY: the function returns a record of these two columns; Postgres copies the output.
+    unsafe {
+        let output = pg_sys::cstring_to_text_with_len(output.as_ptr().cast(), length);
+        let mut columns = std::ptr::null_mut();
+        let kind = pg_sys::get_call_result_type(fcinfo, std::ptr::null_mut(), &raw mut columns);
+        assert_eq!(
+            kind,
+            pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE,
+            "run_command returns a row"
+        );
+        let columns = pg_sys::BlessTupleDesc(columns);
+        let mut values = [
+            pg_sys::Datum::from(answer.exit_code),
+            pg_sys::Datum::from(output),
+        ];
+        let mut nulls = [false, false];
+        let row = pg_sys::heap_form_tuple(columns, values.as_mut_ptr(), nulls.as_mut_ptr());
+        pg_sys::HeapTupleHeaderGetDatum((*row).t_data)
+    }
+}
+
+/// An [`Error`] in Postgres' memory, with nothing left to drop.
+#[derive(Clone, Copy)]
+struct Raised {
+    sqlstate: c_int,
+    message: *const c_char,
+    hint: *const c_char,
+}
+
+impl Raised {
+    fn of(error: &Error) -> Raised {
+        let hint = error.hint().map_or(std::ptr::null(), copy);
+        Raised {
+            sqlstate: packed(error.sqlstate()),
+            message: copy(&error.to_string()),
+            hint,
+        }
+    }
+
+    /// What `ereport(ERROR, …)` does in C.
+    ///
+    /// # Safety
+    /// Jumps over every frame up to Postgres' handler; none of them may have a destructor to run.
+    unsafe fn raise(self) -> ! {
+        unsafe extern "C-unwind" {
+            fn errstart(level: c_int, domain: *const c_char) -> bool;
+            fn errcode(sqlstate: c_int) -> c_int;
+            fn errmsg(format: *const c_char, ...) -> c_int;
+            fn errhint(format: *const c_char, ...) -> c_int;
+            fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
+        }
+        // SAFETY: the strings are Postgres' copies or constants; errfinish does not return from an ERROR.
+        unsafe {
+            if errstart(PgLogLevel::ERROR as c_int, std::ptr::null()) {
+                errcode(self.sqlstate);
+                errmsg(c"%s".as_ptr(), self.message);
+                if !self.hint.is_null() {
+                    errhint(c"%s".as_ptr(), self.hint);
+                }
+                errfinish(c"run_command.rs".as_ptr(), 0, c"run_command".as_ptr());
+            }
+        }
+        unreachable!("Postgres returned from an ERROR")
+    }
+}
+
+/// A copy in the current memory context, in the database's encoding.
+fn copy(text: &str) -> *const c_char {
+    let text = CString::new(text::to_server(&text.replace('\0', "\u{FFFD}")))
+        .expect("every NUL was replaced");
+    // SAFETY: copies a C string.
+    unsafe { pg_sys::pstrdup(text.as_ptr()) }
+}
+
+/// Postgres' `MAKE_SQLSTATE`: six bits a character.
+fn packed(sqlstate: &[u8; 5]) -> c_int {
+    sqlstate.iter().rev().fold(0, |packed, character| {
+        packed << 6 | c_int::from((character - b'0') & 0x3F)
+    })
+}

@@ -1,0 +1,150 @@
+//! What `run_command` refuses, and for whom.
+
+use pgrx::prelude::*;
+
+#[pg_schema]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::tests::{children, fails, failure, run, value};
+
+    #[pg_test]
+    fn commands_that_cannot_run() {
+        for command in ["null", "''", "E' \\n\\t'"] {
+            fails(
+                "PS004",
+                &format!("select from shell.run_command('/', '{{}}', {command})"),
+            );
+        }
+        fails(
+            "PS005",
+            "select from shell.run_command('/', '{}', repeat('x', 1048577))",
+        );
+    }
+
+    #[pg_test]
+    fn environments_that_cannot_be() {
+        for env in [
+            "null",
+            "'[]'",
+            "'1'",
+            "'null'",
+            "'{\"A\": 1}'",
+            "'{\"A\": null}'",
+            "'{\"A\": {}}'",
+        ] {
+            fails(
+                "PS011",
+                &format!("select from shell.run_command('/', {env}, 'true')"),
+            );
+        }
+        for name in ["", "=", "A=B"] {
+            fails(
+                "PS011",
+                &format!("select from shell.run_command('/', '{{\"{name}\": \"\"}}', 'true')"),
+            );
+        }
+        let (_, message, _) = failure(r#"select from shell.run_command('/', '{"A": 1}', 'true')"#);
+        assert_eq!(message, "the environment variable A is not a string");
+    }
+
+    #[pg_test]
+    fn working_directories_that_cannot_be() {
+        for cwd in ["null", "''", "'tmp'", "'./'", "' /'"] {
+            fails(
+                "PS012",
+                &format!("select from shell.run_command({cwd}, '{{}}', 'true')"),
+            );
+        }
+    }
+
+    #[pg_test]
+    fn launchers_that_do_not_start() {
+        for path in ["relative", "/no/such/launcher", "/etc/passwd"] {
+            Spi::run(&format!("set local pg_shell.launcher = '{path}'")).unwrap();
+            fails("PS013", "select from shell.run_command('/', '{}', 'true')");
+        }
+        // A program that ends without a report has not confined anything.
+        Spi::run("set local pg_shell.launcher = '/bin/true'").unwrap();
+        fails("PS014", "select from shell.run_command('/', '{}', 'true')");
+        Spi::run("reset pg_shell.launcher").unwrap();
+        assert_eq!(children(), 0);
+        assert_eq!(run("echo again").1, "again\n");
+    }
+
+    #[pg_test]
+    fn a_step_that_fails_is_named() {
+        // Under such a limit the helper has no room for the numbers that the shell knows.
+        let library: String = value(
+            "select setting from pg_config() where name = 'PKGLIBDIR'",
+            &[],
+        );
+        let path = std::env::temp_dir().join(format!("pg_shell_refused_{}", std::process::id()));
+        std::fs::write(
+            &path,
+            format!("#!/bin/sh\nulimit -n 100\nexec {library}/pg-shell-launch\n"),
+        )
+        .unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Spi::run(&format!(
+            "set local pg_shell.launcher = '{}'",
+            path.display()
+        ))
+        .unwrap();
+        let (state, message, hint) =
+            failure("select from shell.run_command('/', '{}', 'echo ran')");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(state, "PS010", "{message}");
+        assert!(
+            message.contains("handing over descriptors failed"),
+            "{message}"
+        );
+        assert!(hint.starts_with("Nothing was run"), "{hint}");
+    }
+
+    #[pg_test]
+    fn only_superusers_may_call_it() {
+        Spi::run("create role somebody; grant shell_user, shell_worker, shell_auditor, shell_admin to somebody").unwrap();
+        let granted: bool = value(
+            "select has_function_privilege('somebody', 'shell.run_command(text, jsonb, text)', 'execute')",
+            &[],
+        );
+        assert!(!granted);
+        Spi::run("grant usage on schema tests to somebody").unwrap();
+        Spi::run("set local role somebody").unwrap();
+        fails("42501", "select from shell.run_command('/', '{}', 'true')");
+        fails("42501", "set local pg_shell.launcher = '/bin/sh'");
+        fails("42501", "set local pg_shell.timeout = '1d'");
+    }
+
+    #[pg_test]
+    fn whom_it_is_granted_to_may_call_it() {
+        Spi::run("create role somebody; grant usage on schema shell to somebody").unwrap();
+        Spi::run("grant execute on function shell.run_command to somebody").unwrap();
+        Spi::run("set local role somebody").unwrap();
+        assert_eq!(run("echo granted").1, "granted\n");
+    }
+
+    #[pg_test]
+    fn the_settings_have_the_launchers_defaults() {
+        let limits = confine::Limits::default();
+        assert_eq!(crate::settings::limits(), limits);
+        let shown: String = value("select current_setting('pg_shell.timeout')", &[]);
+        assert_eq!(shown, "1min");
+    }
+
+    #[pg_test]
+    fn no_unknown_setting_with_our_prefix() {
+        fails("42602", "set local pg_shell.no_such_setting = 1");
+    }
+
+    #[pg_test]
+    fn no_parallel_worker_calls_it() {
+        let safety: String = value(
+            "select proparallel::text from pg_proc where oid = 'shell.run_command'::regproc",
+            &[],
+        );
+        assert_eq!(safety, "u");
+    }
+}
