@@ -119,7 +119,7 @@ begin
   end if;
   perform shell.require_session(fork_session.user_id, source.environment_id);
 
-  if source.status = 'pending' then
+  if source.status = 'pending' or source.attempt = 0 then
     raise exception using
       errcode = 'PS007',
       message = format('command %s has not begun, so there is no state to fork from', source.id),

@@ -49,16 +49,20 @@ comment on function shell.submit_command(uuid, text, uuid) is
 
 create function shell.latest_output(user_id uuid, n int default 20)
 returns table (id bigint, command text, output text, exit_code int, status text, submitted_at timestamptz)
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select c.id, c.command, c.output, c.exit_code, c.status, c.submitted_at
-  from shell.commands as c
-  where c.user_id = latest_output.user_id
-  order by c.id desc
-  limit latest_output.n
+begin
+  perform shell.require_user(latest_output.user_id);
+  return query
+    select c.id, c.command, c.output, c.exit_code, c.status, c.submitted_at
+    from shell.commands as c
+    where c.user_id = latest_output.user_id
+    order by c.id desc
+    limit latest_output.n;
+end
 $$;
-comment on function shell.latest_output(uuid, int) is 'The user''s last n commands, the newest first.';
+comment on function shell.latest_output(uuid, int) is 'The user''s last n commands, the newest first. Raises PS001 for an unknown user.';
 
 create function shell.wait_command(command_id bigint, timeout interval default '30 seconds')
 returns shell.commands
@@ -66,7 +70,7 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  deadline constant timestamptz := clock_timestamp() + wait_command.timeout;
+  deadline constant timestamptz := clock_timestamp() + coalesce(wait_command.timeout, '30 seconds');
   pause double precision := 0.001;
   found_command shell.commands;
   written_here boolean;

@@ -1,11 +1,10 @@
 //! Runs one command: starts it, watches it, and makes its result.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use confine::shell::{Shell, Start};
-use confine::{Output, Running, Stop, Stream};
+use confine::{Launcher, Output, Running, Stop, Stream};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 use std::os::fd::AsFd;
@@ -36,7 +35,7 @@ pub struct Chunk {
 /// What running a command takes.
 #[derive(Clone)]
 pub struct Executor {
-    launcher: Arc<Path>,
+    launcher: Arc<Launcher>,
     shell: Shell,
     chunks: mpsc::UnboundedSender<Chunk>,
 }
@@ -44,7 +43,7 @@ pub struct Executor {
 impl Executor {
     /// An executor that sends live output to `chunks`.
     pub fn new(
-        launcher: Arc<Path>,
+        launcher: Arc<Launcher>,
         shell: Shell,
         chunks: mpsc::UnboundedSender<Chunk>,
     ) -> Executor {

@@ -10,11 +10,11 @@
 //! One call is under way at a time; what finishes meanwhile goes with the next.
 
 use std::future::Future;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use confine::Launcher;
 use confine::shell::Shell;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -70,9 +70,9 @@ impl Worker {
     /// What [`Config`] refuses; a host without a shell or with an unknown machine.
     pub fn new(config: Config) -> Result<Worker, Error> {
         config.check_user()?;
-        let launcher: Arc<Path> = config.launcher()?.into();
+        let launcher = Arc::new(Launcher::serving(config.launcher()?));
         let shell = Shell::find()?;
-        confine::seccomp::filters()?;
+        confine::seccomp::filter()?;
         let (chunk_sender, chunks) = mpsc::unbounded_channel();
         let slots = config.slots();
         let terms = Terms {

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-use confine::{Outcome, Output, Running, Spec};
+use confine::{Launcher, Outcome, Output, Running, Spec};
 use pgrx::prelude::*;
 
 use crate::error::Error;
@@ -36,7 +36,7 @@ impl Command {
         let command = Command {
             _descriptors: Descriptors::reserve()?,
         };
-        let running = Running::start(launcher, spec)?;
+        let running = Running::start(&Launcher::spawning(launcher.to_owned()), spec)?;
         RUNNING.set(Some(running));
         Ok(command)
     }

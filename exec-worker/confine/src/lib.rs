@@ -11,6 +11,7 @@
 mod capture;
 mod error;
 pub mod inside;
+mod launcher;
 mod limits;
 mod order;
 mod report;
@@ -21,6 +22,7 @@ mod spec;
 
 pub use capture::{Output, Stream};
 pub use error::{Error, Step};
+pub use launcher::Launcher;
 pub use limits::Limits;
 pub use report::{Ended, Outcome, Report};
 pub use running::{Running, Stop};

@@ -5,23 +5,19 @@ use std::io;
 use std::io::{Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
-use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
-use nix::sys::stat::Mode;
-use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, send, shutdown, socketpair,
+};
 
 use crate::capture::{Capture, Output};
 use crate::error::{Context, Error};
-use crate::inside::{CONTROL_FD, SPEC_FD, STATE_FD};
+use crate::launcher::{Descriptors, Helper, Launcher};
 use crate::report::{Ended, Outcome, Report};
 use crate::spec::Spec;
 
@@ -41,7 +37,7 @@ const STATE_BYTES: usize = 4 << 20;
 ///
 /// Dropping it kills whatever is left of it.
 pub struct Running {
-    pid: Pid,
+    helper: Option<Helper>,
     control: OwnedFd,
     /// A memory file: a shell writes its state line by line, and each line in a pipe would wake the caller.
     state: File,
@@ -51,16 +47,15 @@ pub struct Running {
     started: Instant,
     duration: Duration,
     stopped: Option<Stop>,
-    reaped: bool,
 }
 
 impl Running {
-    /// Starts the helper at `launcher` (an absolute path) with this specification.
+    /// Starts a launch.
     ///
     /// # Errors
     /// [`Error::Spawn`] where the helper cannot be started, [`Error::System`] where the system has no
     /// descriptors or memory left. Nothing is left behind.
-    pub fn start(launcher: &Path, spec: &Spec) -> Result<Running, Error> {
+    pub fn start(launcher: &Launcher, spec: &Spec) -> Result<Running, Error> {
         let started = Instant::now();
         let (control, control_inside) = socketpair(
             AddressFamily::Unix,
@@ -69,34 +64,23 @@ impl Running {
             SockFlag::SOCK_CLOEXEC,
         )
         .or_cannot("make the control socket")?;
-        let state = state_file().or_cannot("make the file for the shell's state")?;
         fcntl(&control, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .or_cannot("make the control socket")?;
+        let state = state_file().or_cannot("make the file for the shell's state")?;
         let (capture, stdout, stderr) =
             Capture::new(spec.limits.output_bytes).or_cannot("make the output pipes")?;
         let spec_file = memfd(&spec.encode()).or_cannot("pass the launch specification")?;
-        let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
-            .or_cannot("open /dev/null")?;
-
-        let pid = spawn(
-            launcher,
-            &[
-                (null.as_fd(), 0),
-                (stdout.as_fd(), 1),
-                (stderr.as_fd(), 2),
-                (control_inside.as_fd(), CONTROL_FD),
-                (spec_file.as_fd(), SPEC_FD),
-                (state.as_fd(), STATE_FD),
-            ],
-        )
-        .map_err(|source| Error::Spawn {
-            path: launcher.to_owned(),
-            source,
+        let helper = launcher.launch(&Descriptors {
+            stdout: stdout.as_fd(),
+            stderr: stderr.as_fd(),
+            control: control_inside.as_fd(),
+            spec: spec_file.as_fd(),
+            state: state.as_fd(),
         })?;
 
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).or_cannot("watch the command")?;
         let mut running = Running {
-            pid,
+            helper,
             control,
             state,
             capture,
@@ -105,7 +89,6 @@ impl Running {
             started,
             duration: Duration::ZERO,
             stopped: None,
-            reaped: false,
         };
         running.watch().or_cannot("watch the command")?;
         Ok(running)
@@ -177,25 +160,21 @@ impl Running {
         );
     }
 
-    /// Ends every process of the command from outside, whatever state the helper is in.
-    ///
-    /// The helper's death takes PID 1 of the command's namespace with it (parent-death signal), and that
-    /// one's death takes the rest.
-    pub fn kill(&self) {
-        if !self.reaped {
-            let _ = kill(self.pid, Signal::SIGKILL);
+    /// Ends every process of the command, whatever the helper is doing: PID 1 of its namespace ends when
+    /// this side of the control socket does, and when the helper is killed that was started for it.
+    pub fn kill(&mut self) {
+        let _ = shutdown(self.control.as_raw_fd(), Shutdown::Both);
+        if let Some(helper) = &self.helper {
+            helper.kill();
         }
     }
 
-    /// Collects the helper's exit status if it is there; true once that has been done.
+    /// Collects the helper's exit status if it is there; true once there is none to collect.
     pub fn reap(&mut self) -> bool {
-        if !self.reaped {
-            self.reaped = !matches!(
-                waitpid(self.pid, Some(WaitPidFlag::WNOHANG)),
-                Ok(nix::sys::wait::WaitStatus::StillAlive) | Err(Errno::EINTR)
-            );
+        if self.helper.as_mut().is_some_and(Helper::reap) {
+            self.helper = None;
         }
-        self.reaped
+        self.helper.is_none()
     }
 
     fn read_report(&mut self) -> io::Result<()> {
@@ -244,7 +223,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         if !self.reap() {
             self.kill();
-            while matches!(waitpid(self.pid, None), Err(Errno::EINTR)) {}
         }
     }
 }
@@ -266,38 +244,4 @@ fn memfd(bytes: &[u8]) -> io::Result<OwnedFd> {
     let mut file = File::from(fd);
     file.write_all(bytes)?;
     Ok(file.into())
-}
-
-/// Spawns the helper with exactly these descriptors under exactly these numbers, an empty environment,
-/// default signal dispositions, an empty signal mask and a process group of its own.
-fn spawn(launcher: &Path, descriptors: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<Pid> {
-    // Sources above every target, so that no duplication overwrites a later source.
-    let mut sources = Vec::new();
-    for (fd, _) in descriptors {
-        let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(64))?;
-        // SAFETY: F_DUPFD_CLOEXEC has just returned this descriptor, and nobody else owns it.
-        sources.push(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(copy) });
-    }
-    let mut actions = PosixSpawnFileActions::init()?;
-    for (source, (_, target)) in sources.iter().zip(descriptors) {
-        actions.add_dup2(source.as_raw_fd(), *target)?;
-    }
-    let mut attributes = PosixSpawnAttr::init()?;
-    attributes.set_sigmask(&SigSet::empty())?;
-    attributes.set_sigdefault(&SigSet::all())?;
-    attributes.set_pgroup(Pid::from_raw(0))?;
-    attributes.set_flags(
-        PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK
-            | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF
-            | PosixSpawnFlags::POSIX_SPAWN_SETPGROUP,
-    )?;
-    let no_environment: [&std::ffi::CStr; 0] = [];
-    let pid = posix_spawn(
-        launcher,
-        &actions,
-        &attributes,
-        &[c"pg-shell-launch"],
-        &no_environment,
-    )?;
-    Ok(pid)
 }

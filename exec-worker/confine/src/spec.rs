@@ -21,6 +21,7 @@ pub struct Spec {
     /// Where it starts; if that is gone, [`HOME`], with a word about it on standard error.
     pub cwd: CString,
     /// The script that restores the session's state, on descriptor [`crate::shell::SCRIPT_FD`].
+    #[serde(with = "bytes")]
     pub script: Vec<u8>,
     /// The command's text on descriptor [`crate::shell::COMMAND_FD`], where it is too long for an argument.
     pub long_command: Option<Vec<u8>>,
@@ -28,8 +29,9 @@ pub struct Spec {
     pub state_fd: i32,
     /// What it may use.
     pub limits: Limits,
-    /// The seccomp filters, in the order of their installation, each the kernel's `sock_filter` array.
-    pub seccomp: Vec<Vec<u8>>,
+    /// The seccomp filter, the kernel's `sock_filter` array.
+    #[serde(with = "bytes")]
+    pub seccomp: Vec<u8>,
 }
 
 impl Spec {
@@ -48,5 +50,29 @@ impl Spec {
             Ok((_, rest)) => Err(format!("{} bytes too many", rest.len())),
             Err(e) => Err(e.to_string()),
         }
+    }
+}
+
+/// Bytes as one block: serde's own way reads a `Vec<u8>` byte by byte.
+mod bytes {
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Vec<u8>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+        }
+        from.deserialize_bytes(Bytes)
     }
 }

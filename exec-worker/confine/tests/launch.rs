@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::Session;
-use confine::{Ended, Stop, Stream};
+use confine::{Ended, Launcher, Stop, Stream};
 
 #[test]
 fn output_keeps_its_order_and_its_streams() {
@@ -91,6 +91,42 @@ fn a_command_sees_nothing_of_its_caller() {
     assert!(!text.contains("CARGO"), "{text}");
     assert!(!text.contains("/root"), "{text}");
     assert!(text.contains("sandbox"), "{text}");
+}
+
+#[test]
+fn a_command_cannot_speak_for_its_launcher() {
+    // 3 is the folder that ls reads; 250 the file for the state, which is only its own session's.
+    assert_eq!(
+        Session::new().run("ls /proc/self/fd | tr '\\n' ' '").text(),
+        "0 1 2 250 3 "
+    );
+    assert_eq!(
+        Session::new()
+            .run("printf '\\0\\0\\0\\0' >&3; exit 7")
+            .code(),
+        Some(7)
+    );
+}
+
+#[test]
+fn a_helper_of_its_own_does_the_same_as_a_server() {
+    let mut s = Session::new();
+    let running = s.start_by(
+        &Launcher::spawning(common::path()),
+        "x=1; echo out; echo err >&2; ls -1 / /dev; ps ax | wc -l",
+    );
+    let alone = s.finish(running);
+    let served = s.run("echo out; echo err >&2; ls -1 / /dev; ps ax | wc -l");
+    assert_eq!(alone.text(), served.text());
+    assert_eq!(s.run("echo $x").text(), "1\n");
+}
+
+#[test]
+fn few_descriptors_are_enough_to_start() {
+    let mut s = Session::new();
+    s.limits.open_files = 32;
+    assert_eq!(s.run("x=1; echo ok").text(), "ok\n");
+    assert_eq!(s.run("echo $x").text(), "1\n");
 }
 
 #[test]

@@ -14,27 +14,21 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, close, fork};
 
-use super::{At, Failure, STATE_FD, inherited, privileges, refuse, root, send_report, shell};
+use super::{At, Failure, Given, privileges, refuse, root, send_report, shell};
 use crate::error::Step;
 use crate::report::{Ended, Report};
 use crate::spec::Spec;
 
 /// Forks PID 1 and, in the parent, waits for it: the caller knows the parent, whose death is PID 1's.
-pub(super) fn start(spec: Spec, control: &OwnedFd) -> Result<(), Failure> {
+pub(super) fn start(given: Given) -> Result<(), Failure> {
     // SAFETY: the process has one thread.
     match unsafe { fork() }.at(Step::Init)? {
         ForkResult::Child => {
-            let code = match serve(&spec, control) {
-                Ok(report) => {
-                    send_report(control, &report);
-                    0
-                }
-                Err(failure) => refuse(control, failure),
-            };
-            // SAFETY: ends the process at once; nothing is buffered.
-            unsafe { libc::_exit(code) }
+            let control = given.control.try_clone().at(Step::Descriptors)?;
+            finish(&control, root::enter_template().and_then(|()| serve(given)))
         }
         ForkResult::Parent { child } => {
+            drop(given);
             drop_outputs();
             while matches!(waitpid(child, None), Err(Errno::EINTR)) {}
             Ok(())
@@ -42,14 +36,33 @@ pub(super) fn start(spec: Spec, control: &OwnedFd) -> Result<(), Failure> {
     }
 }
 
+/// Reports, and ends PID 1.
+pub(super) fn finish(control: &OwnedFd, ended: Result<Report, Failure>) -> ! {
+    let code = match ended {
+        Ok(report) => {
+            send_report(control, &report);
+            0
+        }
+        Err(failure) => refuse(control, failure),
+    };
+    // SAFETY: ends the process at once; nothing is buffered.
+    unsafe { libc::_exit(code) }
+}
+
 /// Neither PID 1 nor its parent may hold a pipe open whose end the caller waits for.
 fn drop_outputs() {
-    for fd in [1, 2, STATE_FD] {
+    for fd in [1, 2] {
         let _ = close(fd);
     }
 }
 
-fn serve(spec: &Spec, control: &OwnedFd) -> Result<Report, Failure> {
+/// PID 1's life, in a root that lacks only what is this command's own.
+pub(super) fn serve(given: Given) -> Result<Report, Failure> {
+    let Given {
+        control,
+        spec,
+        state,
+    } = given;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).at(Step::Init)?;
     let mut watched = SigSet::empty();
     watched.add(Signal::SIGCHLD);
@@ -59,7 +72,7 @@ fn serve(spec: &Spec, control: &OwnedFd) -> Result<Report, Failure> {
     let deadline =
         TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC).at(Step::Init)?;
 
-    root::enter(&spec.limits)?;
+    root::add_own(&spec.limits)?;
     privileges::drop_all()?;
 
     deadline
@@ -68,9 +81,9 @@ fn serve(spec: &Spec, control: &OwnedFd) -> Result<Report, Failure> {
             TimerSetTimeFlags::empty(),
         )
         .at(Step::Init)?;
-    let shell = start_shell(spec)?;
+    let shell = start_shell(&spec, state)?;
 
-    let ended = wait(shell, control, &children, &deadline)?;
+    let ended = wait(shell, &control, &children, &deadline)?;
     end_everything();
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).at(Step::Init)?;
     let micros = |t: nix::sys::time::TimeVal| (t.tv_sec() * 1_000_000 + t.tv_usec()) as u64;
@@ -82,20 +95,20 @@ fn serve(spec: &Spec, control: &OwnedFd) -> Result<Report, Failure> {
 }
 
 /// Forks the shell's process; returns once it has become the shell, or says at which step it failed.
-fn start_shell(spec: &Spec) -> Result<Pid, Failure> {
+fn start_shell(spec: &Spec, state: OwnedFd) -> Result<Pid, Failure> {
     let (failed, tell) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).at(Step::Fork)?;
     // SAFETY: the process has one thread.
     match unsafe { fork() }.at(Step::Fork)? {
         ForkResult::Child => {
             drop(failed);
-            let failure = shell::become_shell(spec, inherited(STATE_FD));
+            let failure = shell::become_shell(spec, &state);
             let message = postcard::to_stdvec(&failure).unwrap_or_default();
             let _ = nix::unistd::write(&tell, &message);
             // SAFETY: ends the process at once; nothing is buffered.
             unsafe { libc::_exit(126) }
         }
         ForkResult::Parent { child } => {
-            drop(tell);
+            drop((tell, state));
             drop_outputs();
             let mut message = [0_u8; 4096];
             let told = loop {

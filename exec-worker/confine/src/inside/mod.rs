@@ -2,10 +2,12 @@
 //!
 //! 1. [`run`]: close what was inherited, become undumpable, read the specification.
 //! 2. [`namespaces`]: user, pid, mount, ipc and uts namespaces; map the ids.
-//! 3. [`init`]: PID 1 of the namespace, which starts the shell, waits, and ends everything.
-//! 4. [`root`]: the private root.
-//! 5. [`privileges`]: PID 1 drops every capability and sets `no_new_privs`, for itself and its children.
+//! 3. [`root`]: the private root.
+//! 4. [`privileges`]: PID 1 drops every capability and sets `no_new_privs`, for itself and its children.
+//! 5. [`init`]: PID 1 starts the shell, waits, and ends everything.
 //! 6. [`shell`]: the child: descriptors, rlimits, seccomp, `execve`.
+//!
+//! A [`server`] takes the part of step 3 that is the same for everybody once, and forks for each launch.
 //!
 //! The process is single-threaded throughout, so that forking needs no care for locks.
 
@@ -14,13 +16,14 @@ mod namespaces;
 mod privileges;
 mod rlimits;
 mod root;
+mod server;
 mod shell;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::sys::signal::Signal;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{MsgFlags, send};
 
 use crate::error::Step;
@@ -28,11 +31,21 @@ use crate::report::{Ended, Report};
 use crate::spec::Spec;
 
 /// Where the caller listens for the report, and the helper for a stop; its end means that the caller died.
+/// A server gets its launches here.
 pub const CONTROL_FD: RawFd = 3;
 /// A memory file with the encoded [`Spec`].
 pub const SPEC_FD: RawFd = 4;
 /// The file into which the shell writes its state.
 pub const STATE_FD: RawFd = 5;
+/// The argument that makes the helper a server: it builds the root once, and then forks for each launch.
+pub const SERVE: &str = "serve";
+
+/// What a launch is given, besides its standard output and error.
+struct Given {
+    control: OwnedFd,
+    spec: Spec,
+    state: OwnedFd,
+}
 
 /// A step that failed, and why.
 pub(crate) type Failure = (Step, String);
@@ -49,38 +62,63 @@ impl<T, E: std::fmt::Display> At<T> for Result<T, E> {
     }
 }
 
-/// Takes a descriptor that the caller has passed by its number.
-fn inherited(number: RawFd) -> OwnedFd {
+/// Takes a descriptor that the caller has passed by its number; the shell shall not have it.
+fn inherited(number: RawFd) -> Result<OwnedFd, Failure> {
     // SAFETY: the caller spawns the helper with exactly these descriptors open, and each is taken once.
-    unsafe { OwnedFd::from_raw_fd(number) }
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).at(Step::Descriptors)?;
+    Ok(fd)
 }
 
 /// The whole of the helper; returns its exit code. The report goes to [`CONTROL_FD`].
-pub fn run() -> i32 {
-    let control = inherited(CONTROL_FD);
-    match prepare().and_then(|spec| namespaces::enter().map(|()| spec)) {
-        Ok(spec) => match init::start(spec, &control) {
-            Ok(()) => 0,
-            Err(failure) => refuse(&control, failure),
-        },
+pub fn run(serve: bool) -> i32 {
+    let Ok(control) = inherited(CONTROL_FD) else {
+        return 126;
+    };
+    let ended = if serve {
+        server::run(control.as_raw_fd())
+    } else {
+        once(&control)
+    };
+    match ended {
+        Ok(()) => 0,
         Err(failure) => refuse(&control, failure),
     }
 }
 
-fn prepare() -> Result<Spec, Failure> {
-    // SAFETY: closing descriptors that nothing in this process owns; those below are the caller's gift.
-    if unsafe { libc::close_range(STATE_FD as u32 + 1, u32::MAX, 0) } != 0 {
+/// One launch, from the start.
+fn once(control: &OwnedFd) -> Result<(), Failure> {
+    close_from(STATE_FD + 1)?;
+    hide()?;
+    let given = Given {
+        control: control.try_clone().at(Step::Descriptors)?,
+        spec: read_spec(inherited(SPEC_FD)?)?,
+        state: inherited(STATE_FD)?,
+    };
+    namespaces::leave(namespaces::OWN)?;
+    init::start(given)
+}
+
+fn close_from(first: RawFd) -> Result<(), Failure> {
+    // SAFETY: closing descriptors that nothing in this process owns.
+    if unsafe { libc::close_range(first as u32, u32::MAX, 0) } != 0 {
         return Err((
             Step::Descriptors,
             std::io::Error::last_os_error().to_string(),
         ));
     }
-    // Nobody of the same user may look into this process or take its descriptors.
-    nix::sys::prctl::set_dumpable(false).at(Step::Spec)?;
-    nix::sys::prctl::set_pdeathsig(None::<Signal>).at(Step::Spec)?;
+    Ok(())
+}
+
+/// Nobody of the same user may look into this process or take its descriptors.
+fn hide() -> Result<(), Failure> {
+    nix::sys::prctl::set_dumpable(false).at(Step::Spec)
+}
+
+fn read_spec(file: OwnedFd) -> Result<Spec, Failure> {
     let mut bytes = Vec::new();
-    let mut file = File::from(inherited(SPEC_FD));
-    std::io::Seek::rewind(&mut file).at(Step::Spec)?;
+    let mut file = File::from(file);
+    file.rewind().at(Step::Spec)?;
     file.read_to_end(&mut bytes).at(Step::Spec)?;
     Spec::decode(&bytes).at(Step::Spec)
 }

@@ -21,20 +21,27 @@ fn become_nobody() -> Result<(), Failure> {
     setresuid(uid, uid, uid).at(Step::IdMap)
 }
 
-/// Leaves the host's namespaces. The next fork's child is PID 1 of the new pid namespace.
-pub(super) fn enter() -> Result<(), Failure> {
+/// Everything that a command has to itself.
+pub(super) const OWN: CloneFlags = CloneFlags::CLONE_NEWUSER
+    .union(CloneFlags::CLONE_NEWPID)
+    .union(CloneFlags::CLONE_NEWNS)
+    .union(CloneFlags::CLONE_NEWIPC)
+    .union(CloneFlags::CLONE_NEWUTS);
+/// What the template of a root needs.
+pub(super) const TEMPLATE: CloneFlags = CloneFlags::CLONE_NEWUSER.union(CloneFlags::CLONE_NEWNS);
+
+/// Leaves these of the host's namespaces. The next child is PID 1 of a new pid namespace, if that is one.
+pub(super) fn leave(flags: CloneFlags) -> Result<(), Failure> {
     if Uid::effective().is_root() {
         become_nobody()?;
     }
-    let (uid, gid) = (Uid::effective(), Gid::effective());
-    unshare(
-        CloneFlags::CLONE_NEWUSER
-            | CloneFlags::CLONE_NEWPID
-            | CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWIPC
-            | CloneFlags::CLONE_NEWUTS,
-    )
-    .at(Step::Namespaces)?;
+    let (uid, gid) = (Uid::effective().as_raw(), Gid::effective().as_raw());
+    unshare(flags).at(Step::Namespaces)?;
+    map_ids(uid, gid)
+}
+
+/// In a new user namespace: the user `uid` of the one outside is `sandbox` here, and nobody else exists.
+pub(super) fn map_ids(uid: u32, gid: u32) -> Result<(), Failure> {
     // An undumpable process' /proc files belong to root; for these three writes it must own them.
     nix::sys::prctl::set_dumpable(true).at(Step::IdMap)?;
     fs::write("/proc/self/setgroups", "deny").at(Step::IdMap)?;

@@ -42,10 +42,17 @@ const PASSWD: &str = "root:x:0:0:root:/root:/usr/sbin/nologin\n\
 const GROUP: &str = "root:x:0:\nsandbox:x:1000:\nnogroup:x:65534:\n";
 const HOSTNAME: &str = "sandbox";
 
-/// Builds the root and enters it; the working directory is then `/`.
-pub(super) fn enter(limits: &Limits) -> Result<(), Failure> {
+/// Builds the part of the root that nobody can write, and enters it; the working directory is then `/`.
+///
+/// The host's `/proc` is there still: the kernel lets a user namespace mount its own only where one is seen.
+pub(super) fn enter_template() -> Result<(), Failure> {
+    build().at(Step::Root)
+}
+
+/// Adds what each command has to itself: home, `/tmp`, `/dev/shm`, `/proc`, the hostname.
+pub(super) fn add_own(limits: &Limits) -> Result<(), Failure> {
     sethostname(HOSTNAME).at(Step::Hostname)?;
-    build(limits).at(Step::Root)
+    mount_own(limits).at(Step::Root)
 }
 
 /// An I/O error with what it was about.
@@ -53,7 +60,7 @@ fn about(what: &str) -> impl Fn(io::Error) -> io::Error + '_ {
     move |e| io::Error::new(e.kind(), format!("{what}: {e}"))
 }
 
-fn build(limits: &Limits) -> io::Result<()> {
+fn build() -> io::Result<()> {
     // Nothing that is mounted here may show outside.
     mount(
         None::<&str>,
@@ -136,20 +143,7 @@ fn build(limits: &Limits) -> io::Result<()> {
         attach(tree, inside).map_err(about(inside))?;
     }
 
-    let inodes = 65_536.max(limits.disk_bytes / 4096);
-    let size = |mode: &str| format!("mode={mode},size={},nr_inodes={inodes}", limits.disk_bytes);
-    tmpfs(&HOME[1..], &size("0700")).map_err(about(HOME))?;
-    tmpfs("tmp", &size("1777")).map_err(about("/tmp"))?;
-    tmpfs("dev/shm", &size("1777")).map_err(about("/dev/shm"))?;
-    mount(
-        Some("proc"),
-        "proc",
-        Some("proc"),
-        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
-        None::<&str>,
-    )
-    .map_err(io::Error::from)
-    .map_err(about("/proc"))?;
+    attach(&clone_tree("/proc").map_err(about("/proc"))?, "proc").map_err(about("/proc"))?;
 
     pivot_root(".", "old")
         .map_err(io::Error::from)
@@ -167,6 +161,23 @@ fn build(limits: &Limits) -> io::Result<()> {
     restrict_one(&root).map_err(about("/"))?;
     fchdir(&root)?;
     Ok(())
+}
+
+fn mount_own(limits: &Limits) -> io::Result<()> {
+    let inodes = 65_536.max(limits.disk_bytes / 4096);
+    let size = |mode: &str| format!("mode={mode},size={},nr_inodes={inodes}", limits.disk_bytes);
+    tmpfs(HOME, &size("0700")).map_err(about(HOME))?;
+    tmpfs("/tmp", &size("1777")).map_err(about("/tmp"))?;
+    tmpfs("/dev/shm", &size("1777")).map_err(about("/dev/shm"))?;
+    mount(
+        Some("proc"),
+        "/proc",
+        Some("proc"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+        None::<&str>,
+    )
+    .map_err(io::Error::from)
+    .map_err(about("/proc"))
 }
 
 fn tmpfs(at: &str, options: &str) -> io::Result<()> {

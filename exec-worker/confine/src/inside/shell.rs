@@ -14,8 +14,8 @@ use crate::shell::{COMMAND_FD, SCRIPT_FD};
 use crate::spec::{HOME, Spec};
 
 /// Takes every step up to `execve`; returns only if one failed.
-pub(super) fn become_shell(spec: &Spec, state: OwnedFd) -> Failure {
-    match prepare(spec, &state) {
+pub(super) fn become_shell(spec: &Spec, state: &OwnedFd) -> Failure {
+    match prepare(spec, state) {
         Ok(()) => match execve(&spec.program, &spec.argv, &spec.envp) {
             Ok(never) => match never {},
             Err(e) => (

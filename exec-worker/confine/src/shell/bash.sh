@@ -19,6 +19,7 @@ __pg_shell_parse() {
 # The state, in fields that end in NUL: no shell value can hold one.
 __pg_shell_save() {
   builtin unset __pg_shell_command BASH_XTRACEFD
+  builtin unset -f trap __pg_shell_parse __pg_shell_watch
   builtin set +efu +o posix
   {
     builtin printf 'pg_shell state 1\0bash\0'

@@ -131,7 +131,7 @@ impl Shell {
                 Shell::Sh => SH_STATE_FD,
             },
             limits,
-            seccomp: seccomp::filters()?.to_vec(),
+            seccomp: seccomp::filter()?.to_vec(),
         })
     }
 
@@ -149,13 +149,13 @@ impl Shell {
         let command = if long {
             script +=
                 &format!("builtin mapfile -d '' __pg_shell_command </proc/self/fd/{COMMAND_FD}\n");
-            script += &format!("builtin exec {COMMAND_FD}<&-\n");
+            script += &format!("exec {COMMAND_FD}<&-\n");
             "builtin eval \"$__pg_shell_command\""
         } else {
             start.command
         };
         script += "__pg_shell_parse\n__pg_shell_watch\n";
-        script += &format!("builtin exec {SCRIPT_FD}<&-\n");
+        script += &format!("exec {SCRIPT_FD}<&-\n");
         script += &exports(start.env);
         script += start.shell_state;
         let argv = ["bash", "-c", command, "bash"]

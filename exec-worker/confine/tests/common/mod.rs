@@ -2,14 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use confine::shell::{Shell, Start, State, StateError};
-use confine::{Ended, Limits, Outcome, Output, Running};
+use confine::{Ended, Launcher, Limits, Outcome, Output, Running};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd;
 
-pub fn launcher() -> PathBuf {
+pub fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_pg-shell-launch"))
+}
+
+/// One server for all tests, as a worker has one for all commands.
+fn server() -> &'static Launcher {
+    static SERVER: OnceLock<Launcher> = OnceLock::new();
+    SERVER.get_or_init(|| Launcher::serving(path()))
 }
 
 /// A session, as the database would keep it.
@@ -55,6 +62,10 @@ impl Session {
     }
 
     pub fn start(&self, command: &str) -> Running {
+        self.start_by(server(), command)
+    }
+
+    pub fn start_by(&self, launcher: &Launcher, command: &str) -> Running {
         let start = Start {
             command,
             cwd: &self.cwd,
@@ -65,7 +76,7 @@ impl Session {
             .shell
             .prepare(&start, self.limits.clone())
             .expect("a sound specification");
-        Running::start(&launcher(), &spec).expect("the launcher starts")
+        Running::start(launcher, &spec).expect("the launcher starts")
     }
 
     pub fn finish(&mut self, mut running: Running) -> Ran {
