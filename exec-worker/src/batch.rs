@@ -1,7 +1,7 @@
 //! How much to claim ahead, and when to write back: the two rules that keep the queue cheap.
 //!
 //! A commit costs as much for one command as for thirty. So while there is other work at hand, results
-//! wait for company a few milliseconds, and while commands are short, some are claimed ahead of a free
+//! wait for company some milliseconds, and while commands are short, some are claimed ahead of a free
 //! slot. Alone, a command is claimed and written back at once.
 
 use std::time::{Duration, Instant};
@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 /// Claimed ahead, at most.
 const MOST_AHEAD: usize = 32;
 /// Commands are claimed ahead for about so long.
-const AHEAD: Duration = Duration::from_millis(25);
+const AHEAD: Duration = Duration::from_millis(100);
 /// A result waits for company so long, and only while others run.
-const COMPANY: Duration = Duration::from_millis(8);
+const COMPANY: Duration = Duration::from_millis(25);
 /// Results that are company enough.
 const COMPANY_ENOUGH: usize = 24;
 /// A command that was claimed ahead and still waits after this goes back, for another worker to take.
-pub const TOO_LONG_AHEAD: Duration = Duration::from_millis(250);
+pub const TOO_LONG_AHEAD: Duration = Duration::from_millis(500);
 
 /// The worker's pace, as far as it matters for batching.
 #[derive(Debug)]
