@@ -1,1 +1,28 @@
-//! Harness.
+//! The harness of the black-box tests: a private Postgres cluster, real workers, and a connection
+//! that fails with a clear message instead of waiting for ever.
+//!
+//! Each test file shares one [`Cluster`] where its tests allow it and gives each test a user of its
+//! own. Nothing here sleeps to wait for something: waits end with an event, a log line, a process's
+//! exit, a notification or a row, or with a panic after [`PATIENCE`].
+//!
+//! The tests need an installation to run: `docker/stack/stage.sh DIR` makes one, and
+//! `PG_SHELL_STAGE=DIR` names it (`make test` does both).
+
+use std::time::Duration;
+
+mod cluster;
+mod db;
+mod process;
+mod refusal;
+mod stage;
+mod worker;
+
+pub use cluster::Cluster;
+pub use db::{Command, Db};
+pub use process::{Process, marked_processes, wait_until_gone};
+pub use refusal::Refusal;
+pub use stage::{Stage, is_root, postgres_user, worker_user};
+pub use worker::Worker;
+
+/// How long a test waits for anything before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,272 @@
+//! The speed tables: pg_shell against the least that could do the same work, in one run.
+//!
+//! `PG_SHELL_STAGE` names the stage to measure. `PG_SHELL_BENCH_QUICK=1` runs everything small, to see that
+//! it runs; its figures mean nothing. `PG_SHELL_BENCH_ONLY=latency,drain,…` runs parts.
+
+mod bare;
+mod cluster;
+mod drain;
+mod history;
+mod idle;
+mod latency;
+mod launcher;
+mod table;
+
+use std::time::{Duration, Instant};
+
+use confine::shell::Shell;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use cluster::{BARE, Cluster, PG_SHELL};
+use table::{Table, median, ms, percentile};
+
+/// How much of everything.
+struct Size {
+    pairs: usize,
+    queued: usize,
+    finished: usize,
+    sessions: usize,
+    window: Duration,
+    cancels: usize,
+}
+
+const FULL: Size = Size {
+    pairs: 300,
+    queued: 5000,
+    finished: 1_000_000,
+    sessions: 10_000,
+    window: Duration::from_secs(25),
+    cancels: 40,
+};
+const QUICK: Size = Size {
+    pairs: 20,
+    queued: 200,
+    finished: 5000,
+    sessions: 100,
+    window: Duration::from_secs(3),
+    cancels: 5,
+};
+
+fn main() {
+    // `cargo test --benches` runs benches too, to see that they start.
+    if std::env::args().any(|a| a == "--test" || a == "--list") {
+        return;
+    }
+    let quick = std::env::var_os("PG_SHELL_BENCH_QUICK").is_some();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(measure(if quick { QUICK } else { FULL }));
+}
+
+fn wanted(part: &str) -> bool {
+    std::env::var("PG_SHELL_BENCH_ONLY").map_or(true, |only| only.split(',').any(|p| p == part))
+}
+
+/// The two figures that must not depend on how long the history is.
+#[derive(Default)]
+struct Speed {
+    latency: Option<[Duration; 2]>,
+    rate: Option<[f64; 2]>,
+}
+
+struct Bench<'a> {
+    table: Table,
+    size: Size,
+    shell: Shell,
+    ours: &'a Client,
+    bare: &'a Client,
+    user: Uuid,
+    session: Uuid,
+}
+
+async fn measure(size: Size) {
+    let shell = Shell::find().expect("a shell");
+    let cluster = Cluster::start().await;
+    let (ours, bare_client) = (cluster.client(PG_SHELL).await, cluster.client(BARE).await);
+    print_machine(&ours).await;
+    bare_client
+        .batch_execute(bare::TABLE)
+        .await
+        .expect("a table");
+    let (user, session) = history::make_sessions(&ours).await;
+    let worker = cluster.worker().await;
+    bare::start(cluster.bare_config(), shell);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    let bench = Bench {
+        table: Table::new(),
+        size,
+        shell,
+        ours: &ours,
+        bare: &bare_client,
+        user,
+        session,
+    };
+    if wanted("launcher") {
+        bench.launcher(&cluster);
+    }
+    let small = bench.speed("").await;
+    if wanted("cancel") {
+        bench.cancel().await;
+    }
+    if wanted("idle") {
+        bench.idle(&cluster, &worker).await;
+    }
+    if wanted("history") {
+        let began = Instant::now();
+        history::fill(&ours, bench.size.finished, bench.size.sessions).await;
+        eprintln!("filled in {:.1?}", began.elapsed());
+        let what = format!(
+            ", {} finished in {} sessions",
+            bench.size.finished, bench.size.sessions
+        );
+        let large = bench.speed(&what).await;
+        bench.growth(&small, &large);
+    }
+}
+
+impl Bench<'_> {
+    /// Both figures of speed, as far as they are wanted.
+    async fn speed(&self, what: &str) -> Speed {
+        let mut speed = Speed::default();
+        if wanted("latency") {
+            speed.latency = Some(self.latency(what).await);
+        }
+        if wanted("drain") {
+            let (drained, spawned) = drain::compare(self.ours, self.shell, self.size.queued).await;
+            self.table.row(
+                &format!("drain of {} `true`{what}", self.size.queued),
+                &format!("{drained:.0} a second"),
+                &format!("{spawned:.0} a second"),
+                &format!("**{:.2} ×**", drained / spawned),
+                "≥ 0.6 ×",
+            );
+            speed.rate = Some([drained, spawned]);
+        }
+        speed
+    }
+
+    async fn latency(&self, what: &str) -> [Duration; 2] {
+        let mut ours = latency::Submitter::pg_shell(self.ours, self.user, self.session).await;
+        let mut bare = latency::Submitter::bare(self.bare).await;
+        let (times, bare_times) = latency::compare(&mut ours, &mut bare, self.size.pairs).await;
+        let (p50, bare_p50) = (median(&times), median(&bare_times));
+        let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
+        self.table.row(
+            &format!("submit → done, p50{what}"),
+            &ms(p50),
+            &ms(bare_p50),
+            &format!("**{:.2} ×**", ratio(p50, bare_p50)),
+            "≤ 1.3 ×",
+        );
+        let (p95, bare_p95) = (percentile(&times, 0.95), percentile(&bare_times, 0.95));
+        let shown = format!("{:.2} ×", ratio(p95, bare_p95));
+        self.table.row(
+            &format!("submit → done, p95{what}"),
+            &ms(p95),
+            &ms(bare_p95),
+            &shown,
+            "",
+        );
+        let count = i64::try_from(self.size.pairs).expect("a small number");
+        let parts = latency::parts(self.ours, self.session, count).await;
+        for (name, part) in ["submit → claim", "claim → launcher", "launcher → end"]
+            .iter()
+            .zip(parts)
+        {
+            self.table
+                .row(&format!("… {name}, p50{what}"), &ms(part), "", "", "");
+        }
+        [p50, bare_p50]
+    }
+
+    fn launcher(&self, cluster: &Cluster) {
+        for (shell, name) in [(Shell::Bash, "bash"), (Shell::Sh, "sh")] {
+            let (confined, bare) = launcher::compare(&cluster.launcher(), shell, self.size.pairs);
+            let (confined, bare) = (median(&confined), median(&bare));
+            self.table.row(
+                &format!("confined `{name} -c true`, no database, p50"),
+                &ms(confined),
+                &ms(bare),
+                &format!("{:.2} ×", confined.as_secs_f64() / bare.as_secs_f64()),
+                "",
+            );
+        }
+    }
+
+    async fn cancel(&self) {
+        let times = latency::cancels(self.ours, self.user, self.session, self.size.cancels).await;
+        for (name, share) in [("p50", 0.5), ("p95", 0.95)] {
+            self.table.row(
+                &format!("cancel → ended, {name}"),
+                &ms(percentile(&times, share)),
+                "",
+                "",
+                "≤ 100 ms",
+            );
+        }
+    }
+
+    async fn idle(&self, cluster: &Cluster, worker: &cluster::Worker) {
+        let idle = idle::watch(cluster, worker, self.size.window).await;
+        let row = |figure: &str, value: String, target: &str| {
+            self.table.row(figure, &value, "", "", target)
+        };
+        row(
+            "idle worker: transactions a second",
+            format!("{:.2}", idle.transactions_per_second),
+            "≤ 0.2",
+        );
+        let share = idle.cpu.as_secs_f64() / self.size.window.as_secs_f64() * 100.0;
+        row(
+            "idle worker: CPU",
+            format!("{} ticks, {} ({share:.3} %)", idle.ticks, ms(idle.cpu)),
+            "not measurable",
+        );
+        row(
+            "idle worker: resident",
+            format!("{:.1} MiB", idle.resident_mib),
+            "≤ 25 MiB",
+        );
+    }
+
+    /// The long history against the short one: each by its ratio to the bare figure taken beside it.
+    fn growth(&self, small: &Speed, large: &Speed) {
+        let row = |figure: &str, ratio: f64| {
+            self.table
+                .row(figure, "", "", &format!("**{ratio:.2} ×**"), "0.9 to 1.1 ×");
+        };
+        if let (Some([a, bare_a]), Some([b, bare_b])) = (small.latency, large.latency) {
+            let [a, bare_a, b, bare_b] = [a, bare_a, b, bare_b].map(|d| d.as_secs_f64());
+            row(
+                "long history: submit → done against the short one's",
+                (b / bare_b) / (a / bare_a),
+            );
+        }
+        if let (Some([a, bare_a]), Some([b, bare_b])) = (small.rate, large.rate) {
+            row(
+                "long history: drain against the short one's",
+                (b / bare_b) / (a / bare_a),
+            );
+        }
+    }
+}
+
+async fn print_machine(client: &Client) {
+    let row = client
+        .query_one("select version(), now()::date::text", &[])
+        .await
+        .expect("version");
+    let (version, date): (&str, &str) = (row.get(0), row.get(1));
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let system = nix::sys::utsname::uname().expect("uname");
+    let version = version.split(" on ").next().unwrap_or(version);
+    println!(
+        "{date}; {cores} cores; {} {}; {version}; fsync on",
+        system.sysname().display(),
+        system.release().display()
+    );
+}

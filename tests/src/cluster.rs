@@ -1,0 +1,262 @@
+//! A private Postgres cluster with the extension, below a temporary folder, on a socket of its own.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::db::Db;
+use crate::process::Process;
+use crate::stage::{self, Stage};
+use crate::worker::Worker;
+
+/// See the module. It ends when it is dropped, or with the test program.
+#[derive(Debug)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    stage: Stage,
+    folder: Mutex<Option<TempDir>>,
+    data: PathBuf,
+    socket: PathBuf,
+    postmaster: Mutex<Option<Process>>,
+}
+
+impl Cluster {
+    /// A new cluster with database `pg_shell`, the extension in it, and a worker's role that may
+    /// log in.
+    pub fn new() -> Cluster {
+        let cluster = Cluster::empty();
+        let maintenance = cluster.connect("postgres");
+        maintenance.run("create database pg_shell");
+        let db = cluster.db();
+        db.run("create extension pg_shell; alter role shell_worker login");
+        cluster
+    }
+
+    /// A new cluster with nothing in it.
+    pub fn empty() -> Cluster {
+        let stage = Stage::find();
+        let folder = tempfile::Builder::new()
+            .prefix("pgsh")
+            .tempdir()
+            .expect("a temporary folder");
+        open_to_all(folder.path());
+        let (data, socket) = (folder.path().join("data"), folder.path().join("s"));
+        std::fs::create_dir(&socket).expect("a folder for the socket");
+        give_to_postgres(&socket);
+        run(Command::new("cp")
+            .args(["-a", "--reflink=auto"])
+            .args([&template(&stage), &data]));
+        let folder = Mutex::new(Some(folder));
+        let inner = Inner {
+            stage,
+            folder,
+            data,
+            socket,
+            postmaster: Mutex::new(None),
+        };
+        let cluster = Cluster {
+            inner: Arc::new(inner),
+        };
+        remember(&cluster.inner);
+        cluster.start();
+        cluster
+    }
+
+    /// Starts Postgres, and waits until it is ready.
+    pub fn start(&self) {
+        let inner = &self.inner;
+        let user = stage::postgres_user();
+        let mut command = stage::command_as(&user, "QUIT", &inner.stage.postgres("postgres"));
+        command
+            .arg("-D")
+            .arg(&inner.data)
+            .arg("-k")
+            .arg(&inner.socket);
+        // The operating system does not crash here, so nothing is gained from fsync.
+        for setting in [
+            "listen_addresses=",
+            "fsync=off",
+            "max_wal_senders=0",
+            "max_connections=200",
+        ] {
+            command.args(["-c", setting]);
+        }
+        let process = Process::start("postgres", command);
+        process.wait_for_log("ready to accept connections", 0);
+        *inner.postmaster.lock().unwrap() = Some(process);
+    }
+
+    /// Ends Postgres as a crash would: no checkpoint, recovery at the next start.
+    pub fn crash(&self) {
+        let process = self
+            .inner
+            .postmaster
+            .lock()
+            .unwrap()
+            .take()
+            .expect("a running cluster");
+        process.signal(Signal::SIGQUIT);
+        process.wait();
+    }
+
+    /// A new connection to database `pg_shell`, as the superuser.
+    pub fn db(&self) -> Db {
+        self.connect("pg_shell")
+    }
+
+    /// A new connection to a database, as the superuser.
+    pub fn connect(&self, database: &str) -> Db {
+        Db::connect(&self.connection("postgres", database))
+    }
+
+    /// A connection string.
+    pub fn connection(&self, role: &str, database: &str) -> String {
+        format!(
+            "host={} user={role} dbname={database}",
+            self.inner.socket.display()
+        )
+    }
+
+    /// Starts a worker with these flags, and waits until it is ready.
+    pub fn worker(&self, flags: &[&str]) -> Worker {
+        self.starting_worker(flags).ready()
+    }
+
+    /// Starts a worker with these flags.
+    pub fn starting_worker(&self, flags: &[&str]) -> Worker {
+        Worker::start(
+            &self.inner.stage,
+            &self.connection("shell_worker", "pg_shell"),
+            flags,
+        )
+    }
+
+    /// Runs a client program of Postgres as the superuser; it must succeed.
+    pub fn client(&self, program: &str, arguments: &[&str]) -> Output {
+        let mut command = Command::new(self.inner.stage.postgres(program));
+        command
+            .env_clear()
+            .env("LANG", "C.UTF-8")
+            .args(["-U", "postgres", "-h"]);
+        run(command.arg(&self.inner.socket).args(arguments))
+    }
+
+    /// The folder with the socket.
+    pub fn socket(&self) -> &Path {
+        &self.inner.socket
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Cluster {
+        Cluster::new()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.inner.end();
+    }
+}
+
+impl Inner {
+    fn end(&self) {
+        let process = self.postmaster.lock().ok().and_then(|mut p| p.take());
+        if let Some(process) = process {
+            process.signal(Signal::SIGQUIT);
+            process.wait();
+        }
+        drop(self.folder.lock().ok().and_then(|mut folder| folder.take()));
+    }
+}
+
+/// Clusters in statics are never dropped: they are ended when the test program exits.
+fn remember(inner: &Arc<Inner>) {
+    static LIVING: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
+    extern "C" fn end_all() {
+        let living = LIVING
+            .lock()
+            .map(|mut all| std::mem::take(&mut *all))
+            .unwrap_or_default();
+        for inner in living.iter().filter_map(Weak::upgrade) {
+            inner.end();
+        }
+        let template = TEMPLATE.get().and_then(|folder| folder.lock().ok()?.take());
+        drop(template);
+    }
+    let mut living = LIVING.lock().unwrap();
+    if living.is_empty() {
+        // SAFETY: a plain function that does not unwind.
+        unsafe { libc::atexit(end_all) };
+    }
+    living.push(Arc::downgrade(inner));
+}
+
+static TEMPLATE: OnceLock<Mutex<Option<TempDir>>> = OnceLock::new();
+
+/// What initdb makes, made once a test program: it takes longer than to copy it.
+fn template(stage: &Stage) -> PathBuf {
+    let folder = TEMPLATE.get_or_init(|| {
+        let folder = tempfile::Builder::new()
+            .prefix("pgsh")
+            .tempdir()
+            .expect("a temporary folder");
+        give_to_postgres(folder.path());
+        let data = folder.path().join("data");
+        let user = stage::postgres_user();
+        let mut command = stage::command_as(&user, "KILL", &stage.postgres("initdb"));
+        command
+            .arg("-D")
+            .arg(&data)
+            .args(["-U", "postgres", "--no-sync", "--auth=peer"]);
+        run(command.args(["--encoding=UTF8", "--locale=C.UTF-8"]));
+        let hba = "local all postgres peer map=super\nlocal all shell_worker peer map=worker\n";
+        std::fs::write(data.join("pg_hba.conf"), hba).expect("pg_hba.conf");
+        let (me, worker) = (stage::own_user(), stage::worker_user());
+        let ident = format!("super {me} postgres\nworker {worker} shell_worker\n");
+        std::fs::write(data.join("pg_ident.conf"), ident).expect("pg_ident.conf");
+        Mutex::new(Some(folder))
+    });
+    let folder = folder.lock().unwrap();
+    folder
+        .as_ref()
+        .expect("a test program that has not ended")
+        .path()
+        .join("data")
+}
+
+fn open_to_all(folder: &Path) {
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder, mode).expect("a folder of our own");
+}
+
+fn give_to_postgres(folder: &Path) {
+    if stage::is_root() {
+        let user = nix::unistd::User::from_name("postgres")
+            .ok()
+            .flatten()
+            .expect("a user postgres");
+        nix::unistd::chown(folder, Some(user.uid), Some(user.gid)).expect("chown as root");
+    }
+}
+
+fn run(command: &mut Command) -> Output {
+    let output = command
+        .output()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{log}",
+        output.status
+    );
+    output
+}

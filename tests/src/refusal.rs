@@ -1,0 +1,62 @@
+//! What Postgres refuses, and that nothing of it is stored.
+
+use crate::db::{Db, Parameters};
+
+/// An error that Postgres answered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The SQLSTATE.
+    pub code: String,
+    /// What went wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+impl Db {
+    /// Runs a statement that Postgres must refuse.
+    #[track_caller]
+    pub fn refused(&self, sql: &str, parameters: Parameters) -> Refusal {
+        let answer = self.within(sql, self.client.query(sql, parameters));
+        let Err(error) = answer else {
+            panic!("{sql} was accepted")
+        };
+        let db = error
+            .as_db_error()
+            .unwrap_or_else(|| panic!("{sql}: {error:?}"));
+        Refusal {
+            code: db.code().code().into(),
+            message: db.message().into(),
+            hint: db.hint().unwrap_or_default().into(),
+        }
+    }
+
+    /// Runs a statement that Postgres must refuse with this SQLSTATE, storing nothing. Rows are
+    /// counted, so nobody else may write meanwhile.
+    #[track_caller]
+    pub fn refused_whole(&self, sql: &str, code: &str) -> Refusal {
+        let before = self.counts();
+        let refusal = self.refused(sql, &[]);
+        assert_eq!(refusal.code, code, "{sql}: {refusal:?}");
+        assert_eq!(self.counts(), before, "{sql} has stored something");
+        refusal
+    }
+
+    /// The same, for an error of pg_shell's own: it has a hint.
+    #[track_caller]
+    pub fn refused_with_hint(&self, sql: &str, code: &str) {
+        let refusal = self.refused_whole(sql, code);
+        assert!(
+            refusal.hint.ends_with('.') && refusal.hint.len() > 10,
+            "{sql}: {refusal:?}"
+        );
+        assert!(!refusal.message.is_empty());
+    }
+
+    fn counts(&self) -> Vec<i64> {
+        let tables = ["users", "sandboxes", "environments", "commands"];
+        tables
+            .map(|table| self.one(&format!("select count(*) from shell.{table}"), &[]))
+            .into()
+    }
+}

@@ -1,0 +1,74 @@
+//! An exec-worker process.
+
+use std::path::Path;
+use std::process::ExitStatus;
+
+use nix::sys::signal::Signal;
+
+use crate::process::Process;
+use crate::stage::{self, Stage};
+
+/// See the module. Dropping it kills it.
+#[derive(Debug)]
+pub struct Worker {
+    process: Process,
+}
+
+impl Worker {
+    /// Starts one with these flags beside where its database is.
+    pub fn start(stage: &Stage, connection: &str, flags: &[&str]) -> Worker {
+        let user = stage::worker_user();
+        let mut all = vec!["--database-url", connection];
+        if !stage::is_root() {
+            all.push("--allow-postgres-user");
+        }
+        all.extend(flags);
+        Worker::run_as(&user, &stage.worker(), &all)
+    }
+
+    /// Starts one as this OS user, with exactly these flags.
+    pub fn run_as(user: &str, program: &Path, flags: &[&str]) -> Worker {
+        let mut command = stage::command_as(user, "KILL", program);
+        command.args(flags);
+        Worker {
+            process: Process::start("exec-worker", command),
+        }
+    }
+
+    /// Waits until it has registered.
+    #[must_use]
+    pub fn ready(self) -> Worker {
+        self.process.wait_for_log("ready", 0);
+        self
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Asks it to end: softly the first time, at once the second.
+    pub fn terminate(&self) {
+        self.process.signal(Signal::SIGTERM);
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(&self) {
+        self.process.kill();
+    }
+
+    /// Waits for its exit.
+    pub fn wait(&self) -> ExitStatus {
+        self.process.wait()
+    }
+
+    /// Waits for a log line that contains `text`.
+    pub fn wait_for_log(&self, text: &str) {
+        self.process.wait_for_log(text, 0);
+    }
+
+    /// The log so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+}

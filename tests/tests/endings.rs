@@ -1,0 +1,281 @@
+//! Each way in which a command can end: its status, its failure, the reason, and the kept output.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::OnceLock;
+
+use pg_shell_tests::{Cluster, Db, Worker};
+
+fn shared() -> &'static Cluster {
+    static SHARED: OnceLock<(Cluster, Worker)> = OnceLock::new();
+    let (cluster, _) = SHARED.get_or_init(|| {
+        let cluster = Cluster::new();
+        let worker = cluster.worker(&["--concurrency", "4"]);
+        (cluster, worker)
+    });
+    cluster
+}
+
+fn db() -> Db {
+    shared().db()
+}
+
+#[test]
+fn done() {
+    let db = db();
+    let command = db.finish(db.user("done"), "echo fine");
+    assert_eq!(
+        (command.status.as_str(), command.exit_code),
+        ("done", Some(0))
+    );
+    assert_eq!(
+        (command.failure, command.failure_reason, command.signal),
+        (None, None, None)
+    );
+}
+
+#[test]
+fn exit() {
+    let db = db();
+    let command = db.finish(db.user("exit"), "echo so far; exit 3");
+    assert_eq!((command.why(), command.exit_code), ("exit", Some(3)));
+    assert_eq!(command.reason(), "The command exited with code 3.");
+    assert_eq!(command.text(), "so far\n");
+    assert_eq!(command.status, "failed");
+}
+
+#[test]
+fn unknown_program() {
+    let db = db();
+    let command = db.finish(db.user("unknown"), "no-such-program");
+    assert_eq!((command.why(), command.exit_code), ("exit", Some(127)));
+    assert!(
+        command
+            .stderr
+            .as_deref()
+            .unwrap()
+            .contains("command not found"),
+        "{command:?}"
+    );
+}
+
+#[test]
+fn signal() {
+    let db = db();
+    let command = db.finish(db.user("signal"), "echo so far; kill -9 $$");
+    assert_eq!(
+        (command.why(), command.exit_code, command.signal),
+        ("signal", Some(137), Some(9))
+    );
+    assert_eq!(command.reason(), "Signal 9 ended the shell.");
+    assert_eq!(command.text(), "so far\n");
+}
+
+#[test]
+fn timeout() {
+    let db = db();
+    let user = db.user("timeout");
+    db.limit(user, "wall_seconds", 1);
+    let command = db.finish(user, "cd /tmp; echo so far; sleep 1000");
+    assert_eq!((command.why(), command.exit_code), ("timeout", Some(137)));
+    assert_eq!(
+        command.reason(),
+        "The command took longer than 1 seconds and was ended."
+    );
+    assert_eq!(command.text(), "so far\n");
+    assert_eq!(
+        db.finish(user, "pwd").text(),
+        "/home/sandbox\n",
+        "its state does not count"
+    );
+}
+
+#[test]
+fn timeout_of_what_ignores_signals_and_hides_in_the_background() {
+    let db = db();
+    let user = db.user("stubborn");
+    db.limit(user, "wall_seconds", 1);
+    let stubborn = "trap '' TERM INT HUP; (trap '' TERM; setsid sleep 1000 & sleep 1000) & echo $!; while :; do wait; done";
+    assert_eq!(db.finish(user, stubborn).why(), "timeout");
+}
+
+#[test]
+fn limit_of_output() {
+    let db = db();
+    let user = db.user("limit");
+    db.limit(user, "output_bytes", 1000);
+    let command = db.finish(user, "yes");
+    assert_eq!((command.why(), command.exit_code), ("limit", Some(137)));
+    assert_eq!(
+        command.reason(),
+        "The command printed more than 1000 bytes and was ended; the first 1000 are kept."
+    );
+    assert!(command.truncated);
+    assert_eq!(command.text(), "y\n".repeat(500));
+}
+
+#[test]
+fn limit_of_state() {
+    let db = db();
+    let user = db.user("state too large");
+    let command = db.finish(
+        user,
+        "echo kept; cd /tmp; big=$(head -c 2000000 /dev/zero | tr '\\0' x)",
+    );
+    assert_eq!(command.why(), "limit", "{command:?}");
+    assert!(
+        command.reason().contains("state is as it was before"),
+        "{command:?}"
+    );
+    assert_eq!(command.text(), "kept\n");
+    assert_eq!(
+        db.finish(user, "pwd; echo ${#big}").text(),
+        "/home/sandbox\n0\n"
+    );
+}
+
+#[test]
+fn limit_of_processes_memory_and_files() {
+    let db = db();
+    let user = db.user("rlimits");
+    db.limit(user, "open_files", 300);
+    db.limit(user, "memory_bytes", 64 << 20);
+    db.limit(user, "file_size_bytes", 1000);
+    db.limit(user, "processes", 20);
+    assert_eq!(db.finish(user, "ulimit -n").text(), "300\n");
+    let memory = db.finish(
+        user,
+        "head -c 200000000 /dev/zero | tail -c 100000000 | wc -c",
+    );
+    assert!(memory.text().contains("memory"), "{memory:?}");
+    let file = db.finish(
+        user,
+        "head -c 2000 /dev/zero > /tmp/file; wc -c < /tmp/file",
+    );
+    assert!(file.text().ends_with("1000\n"), "{file:?}");
+    // bash tries again and again, for longer than anybody wants to wait.
+    db.limit(user, "wall_seconds", 2);
+    let bomb = db.finish(user, "for i in {1..100}; do sleep 1000 & done; true");
+    assert_eq!(bomb.why(), "timeout");
+    assert!(bomb.text().contains("fork"), "{bomb:?}");
+}
+
+#[test]
+fn cancelled_while_it_runs() {
+    let db = db();
+    let user = db.user("cancelled");
+    let id = db.submit(user, "cd /tmp; echo so far; sleep 1000");
+    db.until_prints(id);
+    let asked = std::time::Instant::now();
+    assert!(db.cancel(id));
+    let command = db.wait(id);
+    assert!(asked.elapsed().as_secs() < 2, "{:?}", asked.elapsed());
+    assert_eq!((command.why(), command.exit_code), ("cancelled", Some(137)));
+    assert_eq!(command.reason(), "The command was cancelled.");
+    assert_eq!(command.text(), "so far\n");
+    assert_eq!(
+        db.finish(user, "pwd").text(),
+        "/home/sandbox\n",
+        "its state does not count"
+    );
+}
+
+#[test]
+fn cancelled_before_it_began() {
+    let db = db();
+    let user = db.user("cancelled early");
+    let first = db.submit(user, "echo begun; sleep 1000");
+    let second = db.submit(user, "echo never");
+    let third = db.submit(user, "echo third");
+    db.until_prints(first);
+    assert!(db.cancel(second));
+    let command = db.wait(second);
+    assert_eq!(
+        (command.why(), command.exit_code, command.attempt),
+        ("cancelled", None, 0)
+    );
+    assert_eq!(
+        command.reason(),
+        "The command was cancelled before it began."
+    );
+    assert!(db.cancel(first));
+    db.wait(first);
+    assert_eq!(db.wait(third).text(), "third\n");
+}
+
+#[test]
+fn a_folder_that_is_gone_is_said_and_left() {
+    let db = db();
+    let user = db.user("gone");
+    db.finish(user, "true");
+    db.query(
+        "update shell.environments set cwd = '/no/such/folder' where user_id = $1",
+        &[&user],
+    );
+    let command = db.finish(user, "pwd");
+    assert_eq!(
+        command.stdout.as_deref(),
+        Some("/home/sandbox\n"),
+        "{command:?}"
+    );
+    assert!(
+        command
+            .stderr
+            .as_deref()
+            .unwrap()
+            .contains("/no/such/folder"),
+        "{command:?}"
+    );
+}
+
+#[test]
+fn refused_where_the_launcher_is_gone() {
+    let launcher = tempfile::NamedTempFile::new().unwrap();
+    std::fs::set_permissions(launcher.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let cluster = Cluster::new();
+    let worker = cluster.worker(&["--launcher", launcher.path().to_str().unwrap()]);
+    launcher.close().unwrap();
+    let db = cluster.db();
+    let command = db.finish(db.user("no launcher"), "echo never");
+    assert_eq!(
+        (command.why(), command.exit_code),
+        ("refused", None),
+        "{command:?}"
+    );
+    assert!(
+        command.reason().starts_with("The command was not run: "),
+        "{command:?}"
+    );
+    assert!(worker.process().is_running(), "the worker goes on");
+}
+
+#[test]
+fn a_launcher_that_fails_is_said() {
+    let cluster = Cluster::new();
+    let worker = cluster.worker(&["--launcher", "/bin/false"]);
+    let db = cluster.db();
+    let command = db.finish(db.user("wrong launcher"), "echo never");
+    assert_eq!(
+        (command.status.as_str(), command.text()),
+        ("failed", ""),
+        "{command:?}"
+    );
+    assert!(command.reason().contains("launcher"), "{command:?}");
+    assert!(worker.process().is_running(), "the worker goes on");
+}
+
+#[test]
+fn processes_left_behind_end_with_their_command() {
+    let db = db();
+    let user = db.user("left behind");
+    let mark = format!("left-behind-{}", std::process::id());
+    let sql = format!(
+        "(exec -a {mark} setsid sleep 1000) & (exec -a {mark} sleep 1000) >/dev/null 2>&1 & sleep 0.1; echo done"
+    );
+    let command = db.finish(user, &sql);
+    assert_eq!(
+        (command.status.as_str(), command.text()),
+        ("done", "done\n")
+    );
+    pg_shell_tests::wait_until_gone(&pg_shell_tests::marked_processes(&mark));
+    assert!(pg_shell_tests::marked_processes(&mark).is_empty());
+}
