@@ -178,7 +178,7 @@ fn a_paused_worker_cannot_finish_what_another_has_taken() {
     let paused = cluster.worker(FLAGS);
     let id = db.submit(user, "n=$((n+1)); echo begun; sleep 1.2; echo $n");
     db.until_prints(id);
-    // Its command ends meanwhile, and its result is ready to be written when it wakes.
+    // Its command ends while it sleeps; it must not matter whether it sees that or its loss first.
     paused.process().signal(Signal::SIGSTOP);
     let other = cluster.worker(FLAGS);
     db.until(
@@ -247,4 +247,42 @@ fn a_killed_worker_leaves_no_process() {
     worker.kill();
     wait_until_gone(&pids);
     assert!(marked_processes(&mark).is_empty());
+}
+
+#[test]
+fn a_write_back_under_an_old_lease_writes_nothing() {
+    let cluster = Cluster::new();
+    let db = cluster.db();
+    let user = db.user("old lease");
+    let id = db.submit(user, "echo begun; sleep 1000");
+    let lost = cluster.worker(FLAGS);
+    db.until_prints(id);
+    let holder = "select worker_id from shell.commands where id = $1";
+    let old: i64 = db.one(holder, &[&id]);
+    lost.kill();
+    let _other = cluster.worker(FLAGS);
+    db.until(
+        "(select attempt from shell.commands where id = $1) = 2",
+        &[&id],
+    );
+    let new: i64 = db.one(holder, &[&id]);
+    db.until_prints(id);
+
+    // What the lost worker would send, and what its successor would under the wrong attempt.
+    let write_back = "select count(*) from shell.work($1, json_build_array(json_build_object(
+        'command_id', $2::bigint, 'attempt', $3::int, 'exit_code', 0, 'output', 'forged', 'truncated', false,
+        'age_us', 0, 'duration_us', 0, 'cpu_us', 0, 'cwd_after', '/forged', 'env_after', '{}'::json,
+        'shell_state_after', '')), 0, null)";
+    for (worker, attempt) in [(old, 1), (old, 2), (new, 1), (new, 3)] {
+        db.query(write_back, &[&worker, &id, &attempt]);
+        let command = db.command(id);
+        assert_eq!((command.status.as_str(), command.output), ("running", None));
+    }
+    let cwd: String = db.one(
+        "select cwd::text from shell.environments where user_id = $1",
+        &[&user],
+    );
+    assert_eq!(cwd, "/home/sandbox");
+    db.query(write_back, &[&new, &id, &2]);
+    assert_eq!(db.command(id).text(), "forged", "the right lease is taken");
 }

@@ -1,6 +1,6 @@
 //! The session's shell: how its state is restored before a command, and read back after it.
 //!
-//! bash reads a script named by `BASH_ENV` before the command: [`bash.sh`](../../src/shell/bash.sh), then
+//! bash reads a script named by `BASH_ENV` before the command: `bash/begin.sh`, then
 //! the session's state. The command itself is `bash -c`'s argument, run by the shell as by any other, and
 //! an EXIT trap writes the state to a pipe. Where there is no bash, sh does the same with less: functions
 //! and unexported variables cannot be listed there, and a command's own EXIT trap takes the place of ours.

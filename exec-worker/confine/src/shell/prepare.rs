@@ -11,7 +11,11 @@ use crate::limits::Limits;
 use crate::seccomp;
 use crate::spec::{HOME, Spec};
 
-const BASH_PROLOGUE: &str = include_str!("bash.sh");
+const BASH_BEGIN: &str = include_str!("bash/begin.sh");
+const BASH_PARSE: &str = include_str!("bash/parse.sh");
+const BASH_SAVE: &str = include_str!("bash/save.sh");
+const BASH_TRAPS: &str = include_str!("bash/traps.sh");
+const BASH_WATCH: &str = include_str!("bash/watch.sh");
 const SH_PROLOGUE: &str = include_str!("sh.sh");
 
 /// An argument or variable may have 128 KiB (`MAX_ARG_STRLEN`); a longer command travels by descriptor.
@@ -145,7 +149,7 @@ impl Shell {
     }
 
     fn bash(self, start: &Start<'_>, long: bool) -> Result<(Vec<CString>, Vec<u8>), Error> {
-        let mut script = String::from(BASH_PROLOGUE);
+        let mut script = String::from(BASH_BEGIN);
         let command = if long {
             script +=
                 &format!("builtin mapfile -d '' __pg_shell_command </proc/self/fd/{COMMAND_FD}\n");
@@ -154,7 +158,12 @@ impl Shell {
         } else {
             start.command
         };
-        script += "__pg_shell_parse\n__pg_shell_watch\n";
+        if start.command.contains('\n') {
+            script += BASH_PARSE;
+        }
+        script += &format!("__pg_shell_save={}\n", quote(BASH_SAVE));
+        script += &format!("__pg_shell_traps={}\n", quote(BASH_TRAPS));
+        script += BASH_WATCH;
         script += &format!("exec {SCRIPT_FD}<&-\n");
         script += &exports(start.env);
         script += start.shell_state;
