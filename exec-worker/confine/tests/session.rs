@@ -39,8 +39,8 @@ fn unset_survives_even_of_what_every_session_has() {
     assert_eq!(
         after(&[
             "export A=1",
-            "unset A LANG",
-            "echo \"[${A-none}] [${LANG-none}]\""
+            "unset A LC_CTYPE",
+            "echo \"[${A-none}] [${LC_CTYPE-none}]\""
         ]),
         "[none] [none]\n"
     );

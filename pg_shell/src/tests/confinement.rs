@@ -13,8 +13,8 @@ mod tests {
         let (_, output) = run_in("/tmp", r#"{"MINE": "1"}"#, "env | cut -d= -f1 | sort");
         let names: Vec<&str> = output.lines().collect();
         let expected = [
-            "HOME", "LANG", "LOGNAME", "MINE", "OLDPWD", "PATH", "PWD", "SHELL", "SHLVL", "TERM",
-            "USER", "_",
+            "HOME", "LC_CTYPE", "LOGNAME", "MINE", "OLDPWD", "PATH", "PWD", "SHELL", "SHLVL",
+            "TERM", "USER", "_",
         ];
         assert!(
             names.iter().all(|name| expected.contains(name)),

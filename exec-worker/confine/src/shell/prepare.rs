@@ -86,7 +86,8 @@ impl Shell {
     pub fn base_environment(self) -> [(&'static str, &'static str); 7] {
         [
             ("HOME", HOME),
-            ("LANG", "C.UTF-8"),
+            // Not LANG: bash, and many a program, would open twelve files of a locale instead of one.
+            ("LC_CTYPE", "C.UTF-8"),
             ("LOGNAME", "sandbox"),
             ("PATH", "/usr/local/bin:/usr/bin:/bin"),
             ("SHELL", self.path()),
