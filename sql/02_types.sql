@@ -33,7 +33,8 @@ create type shell.claimed_command as (
   output_bytes bigint
 );
 
--- What a worker writes back; age_us is how long ago the command began, so that only one clock counts. The three *_after fields are all null when the state did not change.
+-- What a worker writes back; age_us is how long ago the command began, so that only one clock counts.
+-- The three *_after fields are all null when the state did not change.
 create type shell.command_result as (
   command_id bigint,
   attempt int,

@@ -274,7 +274,8 @@ comment on function shell.rescue_commands(interval, interval, int) is
   'Gives up workers whose connection is gone for the grace or whose heartbeat is older than the lease, '
   'and releases what they held.';
 
-create function shell.release_commands(worker_id bigint, max_attempts int, only_ids bigint[] default null) returns bigint
+create function shell.release_commands(worker_id bigint, max_attempts int, only_ids bigint[] default null)
+returns bigint
 language sql security definer
 set search_path = pg_catalog, pg_temp
 as $$

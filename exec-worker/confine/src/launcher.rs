@@ -85,6 +85,13 @@ impl Launcher {
         }
     }
 
+    /// Ends the server, and every launch of its; the next launch starts another.
+    pub fn kill_server(&self) {
+        if let Some(server) = &self.server {
+            *server.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
     /// Hands a launch over; what comes back is to be reaped at its end, if anything.
     pub(crate) fn launch(&self, given: &Descriptors<'_>) -> Result<Option<Helper>, Error> {
         let Some(server) = &self.server else {

@@ -122,6 +122,39 @@ fn a_helper_of_its_own_does_the_same_as_a_server() {
 }
 
 #[test]
+fn disk_is_limited_however_the_launch_was_made() {
+    let mut s = Session::new();
+    s.limits.disk_bytes = 1 << 20;
+    for launcher in [
+        Launcher::serving(common::path()),
+        Launcher::spawning(common::path()),
+    ] {
+        for folder in ["/tmp", "$HOME", "/dev/shm"] {
+            let running = s.start_by(
+                &launcher,
+                &format!("head -c 3000000 /dev/zero >{folder}/x; stat -c %s {folder}/x"),
+            );
+            assert_eq!(
+                s.finish(running).text().lines().last(),
+                Some("1048576"),
+                "{folder}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_server_that_was_killed_is_replaced() {
+    let mut s = Session::new();
+    let launcher = Launcher::serving(common::path());
+    for _ in 0..3 {
+        let running = s.start_by(&launcher, "echo ok");
+        assert_eq!(s.finish(running).text(), "ok\n");
+        launcher.kill_server();
+    }
+}
+
+#[test]
 fn few_descriptors_are_enough_to_start() {
     let mut s = Session::new();
     s.limits.open_files = 32;

@@ -6,17 +6,18 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use confine::shell::{Shell, Start};
-use confine::{Ended, HOME, Limits, Running};
+use confine::{Ended, HOME, Launcher, Limits, Running};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::bare;
 
 /// Times of `count` confined and as many bare runs of `true`, in turns.
 pub fn compare(launcher: &Path, shell: Shell, count: usize) -> (Vec<Duration>, Vec<Duration>) {
+    let launcher = Launcher::serving(launcher.to_owned());
     let (mut confined, mut bare) = (Vec::new(), Vec::new());
     for turn in 0..count + 10 {
         let began = Instant::now();
-        run(launcher, shell);
+        run(&launcher, shell);
         let between = Instant::now();
         bare::spawn(shell, "true");
         if turn >= 10 {
@@ -27,7 +28,7 @@ pub fn compare(launcher: &Path, shell: Shell, count: usize) -> (Vec<Duration>, V
     (confined, bare)
 }
 
-fn run(launcher: &Path, shell: Shell) {
+fn run(launcher: &Launcher, shell: Shell) {
     let env = BTreeMap::new();
     let start = Start {
         command: "true",

@@ -1,9 +1,10 @@
 //! Step 3: PID 1 of the namespace. It starts the shell, waits for it, for the deadline, for a stop or for
 //! its caller's death, then ends every process there is and reports.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -19,13 +20,19 @@ use crate::error::Step;
 use crate::report::{Ended, Report};
 use crate::spec::Spec;
 
+/// The shell's scripts know descriptors below this.
+const ABOVE_THE_SHELLS: i32 = 300;
+
 /// Forks PID 1 and, in the parent, waits for it: the caller knows the parent, whose death is PID 1's.
 pub(super) fn start(given: Given) -> Result<(), Failure> {
     // SAFETY: the process has one thread.
     match unsafe { fork() }.at(Step::Init)? {
         ForkResult::Child => {
             let control = given.control.try_clone().at(Step::Descriptors)?;
-            finish(&control, root::enter_template().and_then(|()| serve(given)))
+            let ended = root::enter_template()
+                .and_then(|()| root::add_own(&given.spec.limits))
+                .and_then(|()| serve(given));
+            finish(&control, ended)
         }
         ForkResult::Parent { child } => {
             drop(given);
@@ -56,7 +63,7 @@ fn drop_outputs() {
     }
 }
 
-/// PID 1's life, in a root that lacks only what is this command's own.
+/// PID 1's life, in a root that is complete.
 pub(super) fn serve(given: Given) -> Result<Report, Failure> {
     let Given {
         control,
@@ -72,7 +79,6 @@ pub(super) fn serve(given: Given) -> Result<Report, Failure> {
     let deadline =
         TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC).at(Step::Init)?;
 
-    root::add_own(&spec.limits)?;
     privileges::drop_all()?;
 
     deadline
@@ -101,7 +107,12 @@ fn start_shell(spec: &Spec, state: OwnedFd) -> Result<Pid, Failure> {
     match unsafe { fork() }.at(Step::Fork)? {
         ForkResult::Child => {
             drop(failed);
-            let failure = shell::become_shell(spec, &state);
+            let (failure, tell) = match (lift(state), lift(tell)) {
+                (Ok(state), Ok(tell)) => (shell::become_shell(spec, &state), tell),
+                // Without a pipe to say so: its end alone says that nothing was started.
+                // SAFETY: ends the process at once; nothing is buffered.
+                _ => unsafe { libc::_exit(126) },
+            };
             let message = postcard::to_stdvec(&failure).unwrap_or_default();
             let _ = nix::unistd::write(&tell, &message);
             // SAFETY: ends the process at once; nothing is buffered.
@@ -124,6 +135,13 @@ fn start_shell(spec: &Spec, state: OwnedFd) -> Result<Pid, Failure> {
             }
         }
     }
+}
+
+/// Out of the way of the numbers that the shell's scripts know.
+fn lift(fd: OwnedFd) -> nix::Result<OwnedFd> {
+    let copy = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(ABOVE_THE_SHELLS))?;
+    // SAFETY: the kernel has just returned this descriptor to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
 fn wait(

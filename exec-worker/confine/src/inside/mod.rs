@@ -1,13 +1,13 @@
 //! The helper's side, in the order in which it happens. Each step has a file.
 //!
 //! 1. [`run`]: close what was inherited, become undumpable, read the specification.
-//! 2. [`namespaces`]: user, pid, mount, ipc and uts namespaces; map the ids.
-//! 3. [`root`]: the private root.
-//! 4. [`privileges`]: PID 1 drops every capability and sets `no_new_privs`, for itself and its children.
-//! 5. [`init`]: PID 1 starts the shell, waits, and ends everything.
-//! 6. [`shell`]: the child: descriptors, rlimits, seccomp, `execve`.
+//! 2. `namespaces`: user, pid, mount, ipc and uts namespaces; map the ids.
+//! 3. `root`: the private root.
+//! 4. `privileges`: PID 1 drops every capability and sets `no_new_privs`, for itself and its children.
+//! 5. `init`: PID 1 starts the shell, waits, and ends everything.
+//! 6. `shell`: the child: descriptors, rlimits, seccomp, `execve`.
 //!
-//! A [`server`] takes the part of step 3 that is the same for everybody once, and forks for each launch.
+//! A `server` takes the part of step 3 that is the same for everybody once, and forks for each launch.
 //!
 //! The process is single-threaded throughout, so that forking needs no care for locks.
 

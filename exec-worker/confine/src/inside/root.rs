@@ -163,12 +163,18 @@ fn build() -> io::Result<()> {
     Ok(())
 }
 
-fn mount_own(limits: &Limits) -> io::Result<()> {
+/// What a command may write, and the mode of each.
+const WRITABLE: &[(&str, &str)] = &[(HOME, "0700"), ("/tmp", "1777"), ("/dev/shm", "1777")];
+
+fn size(limits: &Limits) -> String {
     let inodes = 65_536.max(limits.disk_bytes / 4096);
-    let size = |mode: &str| format!("mode={mode},size={},nr_inodes={inodes}", limits.disk_bytes);
-    tmpfs(HOME, &size("0700")).map_err(about(HOME))?;
-    tmpfs("/tmp", &size("1777")).map_err(about("/tmp"))?;
-    tmpfs("/dev/shm", &size("1777")).map_err(about("/dev/shm"))?;
+    format!("size={},nr_inodes={inodes}", limits.disk_bytes)
+}
+
+fn mount_own(limits: &Limits) -> io::Result<()> {
+    for (at, mode) in WRITABLE {
+        tmpfs(at, &format!("mode={mode},{}", size(limits))).map_err(about(at))?;
+    }
     mount(
         Some("proc"),
         "/proc",
@@ -178,6 +184,26 @@ fn mount_own(limits: &Limits) -> io::Result<()> {
     )
     .map_err(io::Error::from)
     .map_err(about("/proc"))
+}
+
+/// Gives what was mounted with the default limits those of the launch.
+pub(super) fn resize_own(limits: &Limits) -> Result<(), Failure> {
+    if limits.disk_bytes == Limits::default().disk_bytes {
+        return Ok(());
+    }
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    for (at, _) in WRITABLE {
+        mount(
+            None::<&str>,
+            *at,
+            None::<&str>,
+            flags,
+            Some(size(limits).as_str()),
+        )
+        .map_err(|e| format!("{at}: {e}"))
+        .at(Step::Root)?;
+    }
+    Ok(())
 }
 
 fn tmpfs(at: &str, options: &str) -> io::Result<()> {

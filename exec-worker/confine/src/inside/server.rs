@@ -1,23 +1,30 @@
 //! The helper as a server: what is the same for every launch is done once.
 //!
-//! It holds a template: a user and a mount namespace with the read-only part of the root. For each launch
-//! it forks PID 1 straight into namespaces of its own, which begin as a copy of the template's mounts. It
-//! ends when its caller does, and every launch with it.
+//! It holds a template: a user and a mount namespace with the read-only part of the root. From it a PID 1
+//! is forked straight into namespaces of its own, which begin as a copy of the template's mounts; and it is
+//! forked before its launch is there, so that a launch finds it waiting with everything mounted. It takes
+//! one launch, and the next one is forked. All end when the caller does.
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::unistd::{close, pipe2, read};
 
 use super::namespaces::{self, SANDBOX_ID};
-use super::{At, CONTROL_FD, Failure, Given, close_from, hide, init, read_spec, refuse, root};
+use super::{At, CONTROL_FD, Failure, Given, close_from, hide, init, read_spec, root};
 use crate::error::Step;
+use crate::limits::Limits;
 
 /// Standard output, standard error, control, specification, state.
 const DESCRIPTORS: usize = 5;
+
+/// A PID 1 that dies before its launch; after so many in a row the next would die too.
+const FAILURES: u32 = 3;
 
 /// Serves launches until the caller's end of the socket is closed.
 pub(super) fn run(socket: RawFd) -> Result<(), Failure> {
@@ -28,10 +35,34 @@ pub(super) fn run(socket: RawFd) -> Result<(), Failure> {
     // Nobody waits for the children; their reports go to the caller.
     // SAFETY: no handler is installed.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.at(Step::Init)?;
-    while let Some(launch) = receive(socket)? {
-        start(launch, socket);
+    let mut failures = 0;
+    while failures < FAILURES {
+        let (taken, tell) = pipe2(OFlag::O_CLOEXEC).at(Step::Init)?;
+        fork_init(socket, &taken, tell)?;
+        let mut byte = [0];
+        match read(&taken, &mut byte) {
+            Ok(0) if has_ended(socket) => return Ok(()),
+            Ok(0) => failures += 1,
+            Ok(_) => failures = 0,
+            Err(e) => return Err((Step::Init, e.to_string())),
+        }
     }
-    Ok(())
+    Err((
+        Step::Init,
+        format!("PID 1 died {FAILURES} times before its launch"),
+    ))
+}
+
+/// True where the caller's end is closed.
+fn has_ended(socket: RawFd) -> bool {
+    let mut watched = libc::pollfd {
+        fd: socket,
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: poll writes to the one element that it is given.
+    let ready = unsafe { libc::poll(&raw mut watched, 1, 0) };
+    ready != 0
 }
 
 /// The descriptors of the next launch; a message that has others is none, and the caller sees it end.
@@ -70,46 +101,57 @@ fn receive(socket: RawFd) -> Result<Option<[OwnedFd; DESCRIPTORS]>, Failure> {
     }
 }
 
-fn start([stdout, stderr, control, spec, state]: [OwnedFd; DESCRIPTORS], socket: RawFd) {
+/// Forks a PID 1, which waits for a launch; it says on `tell` that it has one.
+fn fork_init(socket: RawFd, taken: &OwnedFd, tell: OwnedFd) -> Result<(), Failure> {
     let flags = (namespaces::OWN | CloneFlags::from_bits_retain(libc::SIGCHLD)).bits();
     // SAFETY: like fork, without memory or stack to share; the process has one thread.
-    let child = unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(flags), 0, 0, 0, 0) };
-    match child {
-        -1 => {
-            let why = std::io::Error::last_os_error();
-            refuse(&control, (Step::Namespaces, why.to_string()));
-        }
+    match unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(flags), 0, 0, 0, 0) } {
+        -1 => Err((
+            Step::Namespaces,
+            std::io::Error::last_os_error().to_string(),
+        )),
         0 => {
-            let ended = become_init(&stdout, &stderr, socket)
-                .and_then(|()| {
-                    Ok(Given {
-                        control: control.try_clone().at(Step::Descriptors)?,
-                        spec: read_spec(spec)?,
-                        state,
-                    })
+            let _ = close(taken.as_raw_fd());
+            let ready = become_init();
+            let Ok(Some([stdout, stderr, control, spec, state])) = receive(socket) else {
+                // SAFETY: ends the process at once; nothing is buffered.
+                unsafe { libc::_exit(0) }
+            };
+            let _ = nix::unistd::write(&tell, b"T");
+            drop(tell);
+            let _ = close(socket);
+            let ended = ready.and_then(|()| {
+                take_outputs(stdout, stderr)?;
+                let control = control.try_clone().at(Step::Descriptors)?;
+                let spec = read_spec(spec)?;
+                root::resize_own(&spec.limits)?;
+                init::serve(Given {
+                    control,
+                    spec,
+                    state,
                 })
-                .and_then(|given| {
-                    drop((stdout, stderr));
-                    init::serve(given)
-                });
+            });
             init::finish(&control, ended)
         }
-        // What it was given is the child's now.
-        _ => {}
+        _ => Ok(()),
     }
 }
 
-fn become_init(stdout: &OwnedFd, stderr: &OwnedFd, socket: RawFd) -> Result<(), Failure> {
+/// All of the confinement that does not depend on the launch.
+fn become_init() -> Result<(), Failure> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).at(Step::Init)?;
     // SAFETY: no handler is installed.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.at(Step::Init)?;
     namespaces::map_ids(SANDBOX_ID, SANDBOX_ID)?;
+    root::add_own(&Limits::default())
+}
+
+fn take_outputs(stdout: OwnedFd, stderr: OwnedFd) -> Result<(), Failure> {
     for (from, to) in [(stdout, 1), (stderr, 2)] {
         // SAFETY: dup2 onto the standard descriptors, which stay open throughout.
         if unsafe { libc::dup2(from.as_raw_fd(), to) } < 0 {
             return Err((Step::Descriptors, Errno::last().to_string()));
         }
     }
-    // SAFETY: the server's socket is of no use to a child, and nothing here uses it again.
-    unsafe { libc::close(socket) };
     Ok(())
 }
