@@ -107,11 +107,9 @@ fn start_shell(spec: &Spec, state: OwnedFd) -> Result<Pid, Failure> {
     match unsafe { fork() }.at(Step::Fork)? {
         ForkResult::Child => {
             drop(failed);
-            let (failure, tell) = match (lift(state), lift(tell)) {
-                (Ok(state), Ok(tell)) => (shell::become_shell(spec, &state), tell),
-                // Without a pipe to say so: its end alone says that nothing was started.
-                // SAFETY: ends the process at once; nothing is buffered.
-                _ => unsafe { libc::_exit(126) },
+            let (failure, tell) = match lift(&tell).and_then(|copy| Ok((lift(&state)?, copy))) {
+                Ok((state, copy)) => (shell::become_shell(spec, &state), copy),
+                Err(e) => ((Step::Descriptors, e.to_string()), tell),
             };
             let message = postcard::to_stdvec(&failure).unwrap_or_default();
             let _ = nix::unistd::write(&tell, &message);
@@ -138,8 +136,8 @@ fn start_shell(spec: &Spec, state: OwnedFd) -> Result<Pid, Failure> {
 }
 
 /// Out of the way of the numbers that the shell's scripts know.
-fn lift(fd: OwnedFd) -> nix::Result<OwnedFd> {
-    let copy = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(ABOVE_THE_SHELLS))?;
+fn lift(fd: &OwnedFd) -> nix::Result<OwnedFd> {
+    let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(ABOVE_THE_SHELLS))?;
     // SAFETY: the kernel has just returned this descriptor to us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
