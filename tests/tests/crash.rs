@@ -176,9 +176,10 @@ fn a_paused_worker_cannot_finish_what_another_has_taken() {
     let db = cluster.db();
     let user = db.user("paused");
     let paused = cluster.worker(FLAGS);
-    let id = db.submit(user, "n=$((n+1)); echo begun; sleep 1.2; echo $n");
+    let id = db.submit(user, "n=$((n+1)); echo begun; sleep 5; echo $n");
     db.until_prints(id);
-    // Its command ends while it sleeps; it must not matter whether it sees that or its loss first.
+    // Long enough for a busy machine to stop it while its command runs; what it sees first when it goes on,
+    // the end of its command or its own loss, must not matter.
     paused.process().signal(Signal::SIGSTOP);
     let other = cluster.worker(FLAGS);
     db.until(
