@@ -12,6 +12,26 @@ fn everything(db: &Db) -> Vec<String> {
     db.column(rows, &[])
 }
 
+/// An empty cluster into which the dump was read, without an error.
+fn restore(path: &str) -> Cluster {
+    let new = Cluster::empty();
+    new.connect("postgres").run("create database pg_shell");
+    new.client(
+        "psql",
+        &[
+            "-X",
+            "-q",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-d",
+            "pg_shell",
+            "-f",
+            path,
+        ],
+    );
+    new
+}
+
 #[test]
 fn dump_and_restore_into_an_empty_cluster() {
     let dump = tempfile::NamedTempFile::new().unwrap();
@@ -34,21 +54,7 @@ fn dump_and_restore_into_an_empty_cluster() {
         old.client("pg_dump", &["--file", path, "pg_shell"]);
     }
 
-    let new = Cluster::empty();
-    new.connect("postgres").run("create database pg_shell");
-    new.client(
-        "psql",
-        &[
-            "-X",
-            "-q",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-d",
-            "pg_shell",
-            "-f",
-            path,
-        ],
-    );
+    let new = restore(path);
     let db = new.db();
     assert_eq!(everything(&db), before);
 
@@ -84,21 +90,7 @@ fn a_command_that_ran_at_the_dump_runs_again_after_the_restore() {
         db.until_prints(id);
         old.client("pg_dump", &["--file", path, "pg_shell"]);
     }
-    let new = Cluster::empty();
-    new.connect("postgres").run("create database pg_shell");
-    new.client(
-        "psql",
-        &[
-            "-X",
-            "-q",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-d",
-            "pg_shell",
-            "-f",
-            path,
-        ],
-    );
+    let new = restore(path);
     let db = new.db();
     db.run("alter role shell_worker login; update shell.environments set env = '{\"RESTORED\": \"1\"}'");
     let _worker = new.worker(&["--grace", "0.1"]);

@@ -43,22 +43,25 @@ pub(crate) struct Descriptors<'a> {
 }
 
 /// A child process of the caller's. Dropping it kills it, and waits for it.
-pub(crate) struct Helper(Pid, bool);
+pub(crate) struct Helper {
+    pid: Pid,
+    reaped: bool,
+}
 
 impl Helper {
     pub(crate) fn kill(&self) {
-        if !self.1 {
-            let _ = kill(self.0, Signal::SIGKILL);
+        if !self.reaped {
+            let _ = kill(self.pid, Signal::SIGKILL);
         }
     }
 
     /// True once its exit status has been collected.
     pub(crate) fn reap(&mut self) -> bool {
-        if !self.1 {
-            let status = waitpid(self.0, Some(WaitPidFlag::WNOHANG));
-            self.1 = !matches!(status, Ok(WaitStatus::StillAlive) | Err(Errno::EINTR));
+        if !self.reaped {
+            let status = waitpid(self.pid, Some(WaitPidFlag::WNOHANG));
+            self.reaped = !matches!(status, Ok(WaitStatus::StillAlive) | Err(Errno::EINTR));
         }
-        self.1
+        self.reaped
     }
 }
 
@@ -66,7 +69,7 @@ impl Drop for Helper {
     fn drop(&mut self) {
         if !self.reap() {
             self.kill();
-            while matches!(waitpid(self.0, None), Err(Errno::EINTR)) {}
+            while matches!(waitpid(self.pid, None), Err(Errno::EINTR)) {}
         }
     }
 }
@@ -150,7 +153,7 @@ impl Launcher {
         let mut all = vec![(null.as_fd(), 0)];
         all.extend_from_slice(descriptors);
         match spawn(&self.path, arguments, &all) {
-            Ok(pid) => Ok(Helper(pid, false)),
+            Ok(pid) => Ok(Helper { pid, reaped: false }),
             Err(source) => Err(Error::Spawn {
                 path: self.path.clone(),
                 source,

@@ -1,4 +1,4 @@
-//! Capabilities, `no_new_privs` and seccomp.
+//! Step 4: capabilities and `no_new_privs`; and the seccomp filter, which the shell's process installs.
 
 use caps::CapSet;
 use nix::errno::Errno;

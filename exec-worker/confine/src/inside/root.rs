@@ -1,7 +1,7 @@
-//! Step 4: the private root.
+//! Step 3: the private root.
 //!
 //! A read-only tmpfs that holds: the host's `/usr` (and what of `/bin`, `/lib`, `/sbin` is not a link into
-//! it), read-only; from `/etc` only what [`ETC`] names; a `/proc` of its own; a `/dev` with six devices;
+//! it), read-only; from `/etc` only what [`ETC`] names; a `/proc` of its own; a `/dev` with five devices;
 //! writable, each a tmpfs of limited size: [`HOME`], `/tmp`, `/dev/shm`. Nothing else of the host is
 //! there: no `/home`, `/root`, `/run`, `/sys`, `/var`, and so no socket, no data folder, no credential.
 //!
@@ -26,8 +26,8 @@ use crate::spec::HOME;
 const SYSTEM: &[&str] = &["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 /// The devices, all of them without memory or effect.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
-/// What of `/etc` programs need to run; whatever is not named here is not there. Each is a mount, and each
-/// mount costs some 10 µs a command.
+/// What of `/etc` programs need to run; whatever is not named here is not there. Each is a mount, which
+/// every command's namespace copies.
 const ETC: &[&str] = &[
     "alternatives",
     "ld.so.cache",

@@ -1,4 +1,4 @@
-//! Step 5: the child that becomes the shell.
+//! Step 6: the child that becomes the shell.
 
 use std::ffi::CStr;
 use std::io::Write;
