@@ -65,14 +65,17 @@ stage_extension() {
 
 # The launcher is static: it starts in a fraction of the time, and needs no loader in a private root.
 stage_binaries() {
-  local release
+  local release folder
   release=$(target_dir)/release
   cargo build --release --package exec-worker --bin exec-worker
   put "$release/exec-worker" "$STAGE/bin/exec-worker"
   cargo rustc --release --package confine --bin pg-shell-launch -- \
     -C target-feature=+crt-static -C relocation-model=static
-  put "$release/pg-shell-launch" "$STAGE/bin/pg-shell-launch"
-  put "$release/pg-shell-launch" "$PKGLIB/pg-shell-launch"
+  cargo build --release --package confine-bash
+  for folder in "$STAGE/bin" "$PKGLIB"; do
+    put "$release/pg-shell-launch" "$folder/pg-shell-launch"
+    put "$release/libpg_shell_bash.so" "$folder/libpg_shell_bash.so"
+  done
 }
 
 umask 022

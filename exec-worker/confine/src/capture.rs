@@ -8,10 +8,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{pipe2, read};
 
 use crate::order::Order;
@@ -29,8 +31,26 @@ pub enum Stream {
 const ORDERED_PACKETS: usize = 64;
 /// The largest packet of an `O_DIRECT` pipe, `PIPE_BUF`; a longer write is cut into such.
 const PACKET: usize = 4096;
+/// How long a write's event may take after its data.
+const EVENT_PATIENCE: Duration = Duration::from_millis(2);
 /// What a pipe holds once order is no longer exact.
 const BULK_BYTES: i32 = 1 << 20;
+
+/// Bytes in a pipe; `None` where it has ended.
+fn bytes_waiting(pipe: &OwnedFd) -> nix::Result<Option<usize>> {
+    let mut watched = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+    poll(&mut watched, PollTimeout::ZERO)?;
+    let ready = watched[0].revents().unwrap_or(PollFlags::empty());
+    if !ready.contains(PollFlags::POLLIN) {
+        return Ok((!ready.contains(PollFlags::POLLHUP)).then_some(0));
+    }
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int.
+    if unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut bytes) } < 0 {
+        return Err(Errno::last());
+    }
+    Ok(Some(bytes.unsigned_abs() as usize))
+}
 
 /// Output as it was captured: the bytes that are kept, and of which stream each run of them is.
 #[derive(Debug, Default, Clone)]
@@ -149,22 +169,11 @@ impl Capture {
             let mut progress = false;
             for index in self.take_events() {
                 progress = true;
-                if std::mem::take(&mut self.pipes[index].owed) {
-                    continue;
-                }
-                self.read_packet(index)?;
+                self.follow(index)?;
             }
             if !progress {
                 for index in 0..2 {
-                    // A long write in progress, or a write whose event is about to come; the packets of a
-                    // long write are full, and their one event comes at its end.
-                    match self.read_packet(index)? {
-                        0 => {}
-                        n => {
-                            progress = true;
-                            self.pipes[index].owed = self.order.is_some() && n < PACKET;
-                        }
-                    }
+                    progress |= self.read_ahead(index)?;
                 }
             }
             if !progress {
@@ -178,31 +187,75 @@ impl Capture {
         self.order.as_ref().map(Order::take).unwrap_or_default()
     }
 
-    /// Reads one packet (or, from a grown pipe, what one call gives); 0 where there is none.
-    fn read_packet(&mut self, index: usize) -> io::Result<usize> {
+    /// Reads the packet that an event is about.
+    fn follow(&mut self, index: usize) -> io::Result<()> {
+        if !std::mem::take(&mut self.pipes[index].owed)
+            && let Some(n) = self.read_packet(index)?
+        {
+            self.keep(index, n);
+        }
+        Ok(())
+    }
+
+    /// Reads what has no event yet, and may never have one; false where there is nothing to do.
+    ///
+    /// A short packet's event is on its way, and to read the packet before it comes would lose the order:
+    /// the event of the writer's next packet is dropped by the kernel where it is the same as the last in
+    /// the queue. The packets of a long write are full, and their one event comes at its end.
+    fn read_ahead(&mut self, index: usize) -> io::Result<bool> {
         let Some(fd) = &self.pipes[index].read_end else {
-            return Ok(0);
+            return Ok(false);
+        };
+        if let Some(order) = &self.order {
+            let waiting = bytes_waiting(fd)?;
+            if waiting == Some(0) {
+                return Ok(false);
+            }
+            let short = waiting.is_some_and(|n| n < PACKET);
+            if short && order.wait(EVENT_PATIENCE) {
+                return Ok(true);
+            }
+            if let Some(n) = self.read_packet(index)? {
+                self.keep(index, n);
+                self.pipes[index].owed = short && self.order.is_some();
+                return Ok(true);
+            }
+            return Ok(false);
+        }
+        let read = self.read_packet(index)?;
+        if let Some(n) = read {
+            self.keep(index, n);
+        }
+        Ok(read.is_some())
+    }
+
+    /// Reads one packet (or, from a grown pipe, what one call gives) into the buffer.
+    fn read_packet(&mut self, index: usize) -> io::Result<Option<usize>> {
+        let Some(fd) = &self.pipes[index].read_end else {
+            return Ok(None);
         };
         match read(fd, &mut self.buffer) {
             Ok(0) => {
                 self.pipes[index].read_end = None;
-                Ok(0)
+                Ok(None)
             }
-            Ok(n) => {
-                let stream = if index == 0 {
-                    Stream::Stdout
-                } else {
-                    Stream::Stderr
-                };
-                self.output.push(stream, &self.buffer[..n], self.limit);
-                self.packets += 1;
-                if self.packets == ORDERED_PACKETS {
-                    self.grow();
-                }
-                Ok(n)
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
+            Ok(n) => Ok(Some(n)),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
             Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Keeps the first `n` bytes of the buffer as the next packet.
+    fn keep(&mut self, index: usize, n: usize) {
+        let stream = if index == 0 {
+            Stream::Stdout
+        } else {
+            Stream::Stderr
+        };
+        self.output.push(stream, &self.buffer[..n], self.limit);
+        self.packets += 1;
+        if self.packets == ORDERED_PACKETS {
+            self.grow();
         }
     }
 

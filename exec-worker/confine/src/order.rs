@@ -4,11 +4,14 @@
 //! (12 ms where it was measured), and a user may have 128 of them only.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use nix::sys::time::TimeSpec;
 
 struct Queue {
     inotify: Inotify,
@@ -17,6 +20,19 @@ struct Queue {
     /// Events read for somebody else.
     waiting: HashMap<u64, VecDeque<usize>>,
     next: u64,
+}
+
+impl Queue {
+    /// Gives each event that has come to the pair that it is about.
+    fn sort(&mut self) {
+        for event in self.inotify.read_events().unwrap_or_default() {
+            if let Some((pair, index)) = self.watches.get(&event.wd)
+                && let Some(waiting) = self.waiting.get_mut(pair)
+            {
+                waiting.push_back(*index);
+            }
+        }
+    }
 }
 
 static QUEUE: Mutex<Option<Queue>> = Mutex::new(None);
@@ -66,19 +82,35 @@ impl Order {
         Some(order)
     }
 
+    /// Waits for a write that [`Order::take`] has not told yet; false where none came within `patience`.
+    pub(crate) fn wait(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        loop {
+            let mut guard = queue();
+            let Some(queue) = guard.as_mut() else {
+                return false;
+            };
+            queue.sort();
+            if queue.waiting.get(&self.pair).is_some_and(|w| !w.is_empty()) {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            // Others' events may wake this, too.
+            let mut watched = [PollFd::new(queue.inotify.as_fd(), PollFlags::POLLIN)];
+            let _ = ppoll(&mut watched, Some(TimeSpec::from_duration(left)), None);
+        }
+    }
+
     /// The writes since the last call, each as the index of the pipe that was written.
     pub(crate) fn take(&self) -> VecDeque<usize> {
         let mut guard = queue();
         let Some(queue) = guard.as_mut() else {
             return VecDeque::new();
         };
-        for event in queue.inotify.read_events().unwrap_or_default() {
-            if let Some((pair, index)) = queue.watches.get(&event.wd)
-                && let Some(waiting) = queue.waiting.get_mut(pair)
-            {
-                waiting.push_back(*index);
-            }
-        }
+        queue.sort();
         queue
             .waiting
             .get_mut(&self.pair)

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Limits;
+use crate::shell::Shell;
 
 /// The folder in which every session begins.
 pub const HOME: &str = "/home/sandbox";
@@ -12,26 +13,19 @@ pub const HOME: &str = "/home/sandbox";
 /// A launch, complete: the helper reads nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
-    /// Absolute path of the shell, and its arguments (`argv[0]` included).
-    pub program: CString,
-    /// The shell's arguments.
-    pub argv: Vec<CString>,
-    /// `NAME=value` strings: all that the shell's environment holds.
-    pub envp: Vec<CString>,
+    /// Which shell runs it.
+    pub shell: Shell,
+    /// The text that the shell runs.
+    pub command: CString,
+    /// The environment: all of it, by name.
+    pub env: Vec<(CString, CString)>,
     /// Where it starts; if that is gone, [`HOME`], with a word about it on standard error.
     pub cwd: CString,
-    /// The script that restores the session's state, on descriptor [`crate::shell::SCRIPT_FD`].
+    /// The script that restores the rest of the session's state.
     #[serde(with = "bytes")]
-    pub script: Vec<u8>,
-    /// The command's text on descriptor [`crate::shell::COMMAND_FD`], where it is too long for an argument.
-    pub long_command: Option<Vec<u8>>,
-    /// The number under which the shell finds the file for its state.
-    pub state_fd: i32,
+    pub shell_state: Vec<u8>,
     /// What it may use.
     pub limits: Limits,
-    /// The seccomp filter, the kernel's `sock_filter` array.
-    #[serde(with = "bytes")]
-    pub seccomp: Vec<u8>,
 }
 
 impl Spec {

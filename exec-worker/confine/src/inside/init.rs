@@ -1,6 +1,7 @@
 //! Step 5: PID 1 of the namespace. It starts the shell, waits for it, for the deadline, for a stop or for
 //! its caller's death, then ends every process there is and reports.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -15,6 +16,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, close, fork};
 
+use super::shell::Way;
 use super::{At, Failure, Given, privileges, refuse, root, send_report, shell};
 use crate::error::Step;
 use crate::report::{Ended, Report};
@@ -31,7 +33,7 @@ pub(super) fn start(given: Given) -> Result<(), Failure> {
             let control = given.control.try_clone().at(Step::Descriptors)?;
             let ended = root::enter_template()
                 .and_then(|()| root::add_own(&given.spec.limits))
-                .and_then(|()| serve(given));
+                .and_then(|()| serve(given, Way::Executed));
             finish(&control, ended)
         }
         ForkResult::Parent { child } => {
@@ -43,13 +45,23 @@ pub(super) fn start(given: Given) -> Result<(), Failure> {
     }
 }
 
+/// What the process is that comes back from [`serve`].
+pub(super) enum Role {
+    /// PID 1, after the command.
+    Init(Report),
+    /// The shell's process, of a bash that waited for this command.
+    Shell(CString),
+}
+
 /// Reports, and ends PID 1.
-pub(super) fn finish(control: &OwnedFd, ended: Result<Report, Failure>) -> ! {
+pub(super) fn finish(control: &OwnedFd, ended: Result<Role, Failure>) -> ! {
+    let control = control.as_raw_fd();
     let code = match ended {
-        Ok(report) => {
+        Ok(Role::Init(report)) => {
             send_report(control, &report);
             0
         }
+        Ok(Role::Shell(_)) => 126,
         Err(failure) => refuse(control, failure),
     };
     // SAFETY: ends the process at once; nothing is buffered.
@@ -64,7 +76,7 @@ fn drop_outputs() {
 }
 
 /// PID 1's life, in a root that is complete.
-pub(super) fn serve(given: Given) -> Result<Report, Failure> {
+pub(super) fn serve(given: Given, way: Way) -> Result<Role, Failure> {
     let Given {
         control,
         spec,
@@ -87,28 +99,40 @@ pub(super) fn serve(given: Given) -> Result<Report, Failure> {
             TimerSetTimeFlags::empty(),
         )
         .at(Step::Init)?;
-    let shell = start_shell(&spec, state)?;
+    let shell = match start_shell(&spec, state, way)? {
+        Started::Here(command) => return Ok(Role::Shell(command)),
+        Started::Child(pid) => pid,
+    };
 
     let ended = wait(shell, &control, &children, &deadline)?;
     end_everything();
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).at(Step::Init)?;
     let micros = |t: nix::sys::time::TimeVal| (t.tv_sec() * 1_000_000 + t.tv_usec()) as u64;
-    Ok(Report {
+    Ok(Role::Init(Report {
         ended,
         cpu_us: micros(usage.user_time()) + micros(usage.system_time()),
         peak_memory_bytes: usage.max_rss() as u64 * 1024,
-    })
+    }))
+}
+
+/// Where the shell's process is: this one's child, or this one.
+enum Started {
+    Child(Pid),
+    Here(CString),
 }
 
 /// Forks the shell's process; returns once it has become the shell, or says at which step it failed.
-fn start_shell(spec: &Spec, state: OwnedFd) -> Result<Pid, Failure> {
+fn start_shell(spec: &Spec, state: OwnedFd, way: Way) -> Result<Started, Failure> {
     let (failed, tell) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).at(Step::Fork)?;
     // SAFETY: the process has one thread.
     match unsafe { fork() }.at(Step::Fork)? {
         ForkResult::Child => {
             drop(failed);
             let (failure, tell) = match lift(&tell).and_then(|copy| Ok((lift(&state)?, copy))) {
-                Ok((state, copy)) => (shell::become_shell(spec, &state), copy),
+                Ok((state, copy)) => match shell::become_shell(spec, &state, way) {
+                    Ok(command) => return Ok(Started::Here(command)),
+                    Err(failure) => (failure, copy),
+                },
                 Err(e) => ((Step::Descriptors, e.to_string()), tell),
             };
             let message = postcard::to_stdvec(&failure).unwrap_or_default();
@@ -129,7 +153,7 @@ fn start_shell(spec: &Spec, state: OwnedFd) -> Result<Pid, Failure> {
             match postcard::from_bytes::<Failure>(&message[..told]) {
                 Ok(failure) => Err(failure),
                 Err(_) if told > 0 => Err((Step::Exec, "the child's message was cut".into())),
-                Err(_) => Ok(child),
+                Err(_) => Ok(Started::Child(child)),
             }
         }
     }

@@ -7,7 +7,8 @@
 //! 5. `init`: PID 1 starts the shell, waits, and ends everything.
 //! 6. `shell`: the child: descriptors, rlimits, seccomp, `execve`.
 //!
-//! A `server` takes the part of step 3 that is the same for everybody once, and forks for each launch.
+//! A `server` takes the part of step 3 that is the same for everybody once, and forks for each launch;
+//! `waiting` does so from within a bash that is started already.
 //!
 //! The process is single-threaded throughout, so that forking needs no care for locks.
 
@@ -18,6 +19,7 @@ mod rlimits;
 mod root;
 mod server;
 mod shell;
+pub mod waiting;
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -82,7 +84,7 @@ pub fn run(serve: bool) -> i32 {
     };
     match ended {
         Ok(()) => 0,
-        Err(failure) => refuse(&control, failure),
+        Err(failure) => refuse(CONTROL_FD, failure),
     }
 }
 
@@ -95,7 +97,7 @@ fn once(control: &OwnedFd) -> Result<(), Failure> {
         spec: read_spec(inherited(SPEC_FD)?)?,
         state: inherited(STATE_FD)?,
     };
-    namespaces::leave(namespaces::OWN)?;
+    namespaces::leave(namespaces::OWN | namespaces::TEMPLATE)?;
     init::start(given)
 }
 
@@ -123,18 +125,14 @@ fn read_spec(file: OwnedFd) -> Result<Spec, Failure> {
     Spec::decode(&bytes).at(Step::Spec)
 }
 
-fn refuse(control: &OwnedFd, (step, reason): Failure) -> i32 {
+fn refuse(control: RawFd, (step, reason): Failure) -> i32 {
     send_report(control, &Report::of(Ended::Refused(step, reason)));
     126
 }
 
-fn send_report(control: &OwnedFd, report: &Report) {
+fn send_report(control: RawFd, report: &Report) {
     // A caller that has gone does not read it, and then it does not matter.
-    let _ = send(
-        control.as_raw_fd(),
-        &report.encode(),
-        MsgFlags::MSG_NOSIGNAL,
-    );
+    let _ = send(control, &report.encode(), MsgFlags::MSG_NOSIGNAL);
 }
 
 /// Standard descriptors, which stay open for the life of the process.

@@ -21,14 +21,15 @@ fn become_nobody() -> Result<(), Failure> {
     setresuid(uid, uid, uid).at(Step::IdMap)
 }
 
-/// Everything that a command has to itself.
+/// What the template of a root needs. Its hostname is everybody's: no command has the right to change it.
+pub(super) const TEMPLATE: CloneFlags = CloneFlags::CLONE_NEWUSER
+    .union(CloneFlags::CLONE_NEWNS)
+    .union(CloneFlags::CLONE_NEWUTS);
+/// What a command has to itself.
 pub(super) const OWN: CloneFlags = CloneFlags::CLONE_NEWUSER
     .union(CloneFlags::CLONE_NEWPID)
     .union(CloneFlags::CLONE_NEWNS)
-    .union(CloneFlags::CLONE_NEWIPC)
-    .union(CloneFlags::CLONE_NEWUTS);
-/// What the template of a root needs.
-pub(super) const TEMPLATE: CloneFlags = CloneFlags::CLONE_NEWUSER.union(CloneFlags::CLONE_NEWNS);
+    .union(CloneFlags::CLONE_NEWIPC);
 
 /// Leaves these of the host's namespaces. The next child is PID 1 of a new pid namespace, if that is one.
 pub(super) fn leave(flags: CloneFlags) -> Result<(), Failure> {

@@ -43,15 +43,16 @@ const GROUP: &str = "root:x:0:\nsandbox:x:1000:\nnogroup:x:65534:\n";
 const HOSTNAME: &str = "sandbox";
 
 /// Builds the part of the root that nobody can write, and enters it; the working directory is then `/`.
+/// Sets the hostname too.
 ///
 /// The host's `/proc` is there still: the kernel lets a user namespace mount its own only where one is seen.
 pub(super) fn enter_template() -> Result<(), Failure> {
+    sethostname(HOSTNAME).at(Step::Hostname)?;
     build().at(Step::Root)
 }
 
-/// Adds what each command has to itself: home, `/tmp`, `/dev/shm`, `/proc`, the hostname.
+/// Adds what each command has to itself: home, `/tmp`, `/dev/shm`, `/proc`.
 pub(super) fn add_own(limits: &Limits) -> Result<(), Failure> {
-    sethostname(HOSTNAME).at(Step::Hostname)?;
     mount_own(limits).at(Step::Root)
 }
 

@@ -5,6 +5,7 @@
 //! forked before its launch is there, so that a launch finds it waiting with everything mounted. It takes
 //! one launch, and the next one is forked. All end when the caller does.
 
+use std::ffi::CString;
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
@@ -15,10 +16,13 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{close, pipe2, read};
 
+use super::init::Role;
 use super::namespaces::{self, SANDBOX_ID};
-use super::{At, CONTROL_FD, Failure, Given, close_from, hide, init, read_spec, root};
+use super::shell::Way;
+use super::{At, CONTROL_FD, Failure, Given, close_from, hide, init, read_spec, root, waiting};
 use crate::error::Step;
 use crate::limits::Limits;
+use crate::seccomp;
 
 /// Standard output, standard error, control, specification, state.
 const DESCRIPTORS: usize = 5;
@@ -26,22 +30,42 @@ const DESCRIPTORS: usize = 5;
 /// A PID 1 that dies before its launch; after so many in a row the next would die too.
 const FAILURES: u32 = 3;
 
-/// Serves launches until the caller's end of the socket is closed.
+/// Builds the template, and serves launches until the caller's end of the socket is closed: from within
+/// a bash that waits, where there is one.
 pub(super) fn run(socket: RawFd) -> Result<(), Failure> {
     close_from(CONTROL_FD + 1)?;
     hide()?;
+    let library = waiting::library();
     namespaces::leave(namespaces::TEMPLATE)?;
     root::enter_template()?;
+    if let Some(library) = library
+        && waiting::serve(&library)?
+    {
+        return Ok(());
+    }
+    match serve(socket, Way::Executed)? {
+        None => Ok(()),
+        Some(_) => Err((Step::Exec, "the shell was not executed".into())),
+    }
+}
+
+/// Forks a PID 1 for each launch until the caller's end of the socket is closed. With [`Way::Waiting`] it
+/// returns in the process, too, that is confined and has this command to run.
+pub(super) fn serve(socket: RawFd, way: Way) -> Result<Option<CString>, Failure> {
+    // Compiled once, for all its forks.
+    seccomp::filter().at(Step::Seccomp)?;
     // Nobody waits for the children; their reports go to the caller.
     // SAFETY: no handler is installed.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.at(Step::Init)?;
     let mut failures = 0;
     while failures < FAILURES {
         let (taken, tell) = pipe2(OFlag::O_CLOEXEC).at(Step::Init)?;
-        fork_init(socket, &taken, tell)?;
+        if let Some(command) = fork_init(socket, tell, way)? {
+            return Ok(Some(command));
+        }
         let mut byte = [0];
         match read(&taken, &mut byte) {
-            Ok(0) if has_ended(socket) => return Ok(()),
+            Ok(0) if has_ended(socket) => return Ok(None),
             Ok(0) => failures += 1,
             Ok(_) => failures = 0,
             Err(e) => return Err((Step::Init, e.to_string())),
@@ -102,7 +126,7 @@ fn receive(socket: RawFd) -> Result<Option<[OwnedFd; DESCRIPTORS]>, Failure> {
 }
 
 /// Forks a PID 1, which waits for a launch; it says on `tell` that it has one.
-fn fork_init(socket: RawFd, taken: &OwnedFd, tell: OwnedFd) -> Result<(), Failure> {
+fn fork_init(socket: RawFd, tell: OwnedFd, way: Way) -> Result<Option<CString>, Failure> {
     let flags = (namespaces::OWN | CloneFlags::from_bits_retain(libc::SIGCHLD)).bits();
     // SAFETY: like fork, without memory or stack to share; the process has one thread.
     match unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(flags), 0, 0, 0, 0) } {
@@ -111,7 +135,6 @@ fn fork_init(socket: RawFd, taken: &OwnedFd, tell: OwnedFd) -> Result<(), Failur
             std::io::Error::last_os_error().to_string(),
         )),
         0 => {
-            let _ = close(taken.as_raw_fd());
             let ready = become_init();
             let Ok(Some([stdout, stderr, control, spec, state])) = receive(socket) else {
                 // SAFETY: ends the process at once; nothing is buffered.
@@ -125,15 +148,21 @@ fn fork_init(socket: RawFd, taken: &OwnedFd, tell: OwnedFd) -> Result<(), Failur
                 let control = control.try_clone().at(Step::Descriptors)?;
                 let spec = read_spec(spec)?;
                 root::resize_own(&spec.limits)?;
-                init::serve(Given {
-                    control,
-                    spec,
-                    state,
-                })
+                init::serve(
+                    Given {
+                        control,
+                        spec,
+                        state,
+                    },
+                    way,
+                )
             });
+            if let Ok(Role::Shell(command)) = ended {
+                return Ok(Some(command));
+            }
             init::finish(&control, ended)
         }
-        _ => Ok(()),
+        _ => Ok(None),
     }
 }
 

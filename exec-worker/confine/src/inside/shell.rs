@@ -1,6 +1,6 @@
 //! Step 6: the child that becomes the shell.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
@@ -10,38 +10,51 @@ use nix::unistd::{chdir, execve, setsid};
 
 use super::{At, Failure, privileges, rlimits, standard};
 use crate::error::Step;
-use crate::shell::{COMMAND_FD, SCRIPT_FD};
+use crate::seccomp;
+use crate::shell::{COMMAND_FD, SCRIPT_FD, executed, state_fd, waiting_session};
 use crate::spec::{HOME, Spec};
 
-/// Takes every step up to `execve`; returns only if one failed.
-pub(super) fn become_shell(spec: &Spec, state: &OwnedFd) -> Failure {
-    match prepare(spec, state) {
-        Ok(()) => match execve(&spec.program, &spec.argv, &spec.envp) {
-            Ok(never) => match never {},
-            Err(e) => (
-                Step::Exec,
-                format!("{}: {e}", spec.program.to_string_lossy()),
-            ),
-        },
-        Err(failure) => failure,
-    }
+/// How a process becomes the shell.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By executing it.
+    Executed,
+    /// It is a fork of a shell that waits.
+    Waiting,
 }
 
-fn prepare(spec: &Spec, state: &OwnedFd) -> Result<(), Failure> {
-    setsid().at(Step::Fork)?;
-    SigSet::empty().thread_set_mask().at(Step::Fork)?;
+/// Takes every step up to the command; returns its text where this process is a shell already.
+pub(super) fn become_shell(spec: &Spec, state: &OwnedFd, way: Way) -> Result<CString, Failure> {
+    if way == Way::Waiting
+        && let Some(script) = waiting_session(spec)
+    {
+        place(&memory_file(c"state", &script)?, SCRIPT_FD)?;
+        confine(spec, state)?;
+        return Ok(spec.command.clone());
+    }
+    let shell = executed(spec);
+    place(&memory_file(c"state", &shell.script)?, SCRIPT_FD)?;
+    if let Some(command) = shell.by_descriptor {
+        place(&memory_file(c"command", command.to_bytes())?, COMMAND_FD)?;
+    }
+    confine(spec, state)?;
     // Rust's runtime ignores SIGPIPE, and what is ignored stays so across execve.
     // SAFETY: no handler is installed, only the default.
     unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.at(Step::Fork)?;
-    place(&memory_file(c"state", &spec.script)?, SCRIPT_FD)?;
-    if let Some(command) = &spec.long_command {
-        place(&memory_file(c"command", command)?, COMMAND_FD)?;
-    }
-    place(state, spec.state_fd)?;
+    let never = execve(&shell.program, &shell.argv, &shell.envp)
+        .map_err(|e| format!("{}: {e}", shell.program.to_string_lossy()))
+        .at(Step::Exec)?;
+    match never {}
+}
+
+fn confine(spec: &Spec, state: &OwnedFd) -> Result<(), Failure> {
+    setsid().at(Step::Fork)?;
+    SigSet::empty().thread_set_mask().at(Step::Fork)?;
+    place(state, state_fd(spec.shell))?;
     // Only now: the numbers above may lie past the limit on descriptors.
     rlimits::set(&spec.limits)?;
     enter_cwd(&spec.cwd)?;
-    privileges::filter_calls(&spec.seccomp)
+    privileges::filter_calls(seccomp::filter().at(Step::Seccomp)?)
 }
 
 /// The working directory may be gone: a session must not be stuck for that.
@@ -57,7 +70,7 @@ fn enter_cwd(cwd: &CStr) -> Result<(), Failure> {
     Ok(())
 }
 
-fn memory_file(name: &CStr, bytes: &[u8]) -> Result<OwnedFd, Failure> {
+pub(super) fn memory_file(name: &CStr, bytes: &[u8]) -> Result<OwnedFd, Failure> {
     let fd = memfd_create(name, MFdFlags::MFD_CLOEXEC).at(Step::Descriptors)?;
     let mut file = std::fs::File::from(fd);
     file.write_all(bytes).at(Step::Descriptors)?;
@@ -66,7 +79,7 @@ fn memory_file(name: &CStr, bytes: &[u8]) -> Result<OwnedFd, Failure> {
 }
 
 /// Puts a copy under the number that the shell's script knows, open across `execve`.
-fn place(fd: &OwnedFd, number: RawFd) -> Result<(), Failure> {
+pub(super) fn place(fd: &OwnedFd, number: RawFd) -> Result<(), Failure> {
     // SAFETY: dup2 onto a number that nothing in this process owns.
     if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 {
         return Err((

@@ -5,12 +5,16 @@
 //! an EXIT trap writes the state to a pipe. Where there is no bash, sh does the same with less: functions
 //! and unexported variables cannot be listed there, and a command's own EXIT trap takes the place of ours.
 
+mod assemble;
 mod declarations;
 mod prepare;
 mod state;
 
 use std::os::fd::RawFd;
 
+pub(crate) use assemble::{
+    executed, state_fd, waiting_environment, waiting_script, waiting_session,
+};
 pub use prepare::{Shell, Start};
 pub use state::{State, StateError};
 

@@ -5,37 +5,14 @@ use std::ffi::CString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{BASH_STATE_FD, COMMAND_FD, SCRIPT_FD, SH_STATE_FD};
+use serde::{Deserialize, Serialize};
+
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::seccomp;
 use crate::spec::{HOME, Spec};
 
-const BASH_BEGIN: &str = include_str!("bash/begin.sh");
-const BASH_PARSE: &str = include_str!("bash/parse.sh");
-const BASH_SAVE: &str = include_str!("bash/save.sh");
-const BASH_TRAPS: &str = include_str!("bash/traps.sh");
-const BASH_WATCH: &str = include_str!("bash/watch.sh");
-const SH_PROLOGUE: &str = include_str!("sh.sh");
-
-/// An argument or variable may have 128 KiB (`MAX_ARG_STRLEN`); a longer command travels by descriptor.
-const LONGEST_ARGUMENT: usize = 120 << 10;
-
-/// Variables that change how bash starts, or that it cannot take from its environment. They are set by
-/// the script instead, when it has started.
-const NOT_BY_ENVIRONMENT: &[&str] = &[
-    "BASHOPTS",
-    "BASH_ENV",
-    "BASH_XTRACEFD",
-    "ENV",
-    "IFS",
-    "POSIXLY_CORRECT",
-    "PS4",
-    "SHELLOPTS",
-];
-
 /// A shell that was found on this host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shell {
     /// `/bin/bash`.
     Bash,
@@ -99,8 +76,7 @@ impl Shell {
     /// Everything the helper needs to run this command.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where a NUL or an impossible name stands in the command, the path or a variable;
-    /// [`Error::Seccomp`].
+    /// [`Error::Invalid`] where a NUL or an impossible name stands in the command, the path or a variable.
     pub fn prepare(self, start: &Start<'_>, limits: Limits) -> Result<Spec, Error> {
         if !Path::new(start.cwd).is_absolute() {
             return Err(Error::Invalid(format!(
@@ -108,95 +84,27 @@ impl Shell {
                 start.cwd
             )));
         }
-        let long = start.command.len() > LONGEST_ARGUMENT;
-        let (argv, script) = match self {
-            Shell::Bash => self.bash(start, long)?,
-            Shell::Sh => self.sh(start)?,
-        };
-        let mut envp = Vec::new();
-        for (name, value) in self.environment(start.env) {
-            check_variable(name, value)?;
-            if !by_script(name) {
-                envp.push(c_string(format!("{name}={value}"))?);
-            }
-        }
-        if self == Shell::Bash {
-            envp.push(c_string(format!("BASH_ENV=/proc/self/fd/{SCRIPT_FD}"))?);
-        }
-        let by_descriptor = long || self == Shell::Sh;
-        Ok(Spec {
-            program: c_string(self.path())?,
-            argv,
-            envp,
-            cwd: c_string(start.cwd)?,
-            script,
-            long_command: by_descriptor.then(|| start.command.into()),
-            state_fd: match self {
-                Shell::Bash => BASH_STATE_FD,
-                Shell::Sh => SH_STATE_FD,
-            },
-            limits,
-            seccomp: seccomp::filter()?.to_vec(),
-        })
-    }
-
-    fn environment(self, env: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
         let mut all: BTreeMap<&str, &str> = self.base_environment().into();
         all.extend(
-            env.iter()
+            start
+                .env
+                .iter()
                 .map(|(name, value)| (name.as_str(), value.as_str())),
         );
-        all
-    }
-
-    fn bash(self, start: &Start<'_>, long: bool) -> Result<(Vec<CString>, Vec<u8>), Error> {
-        let mut script = String::from(BASH_BEGIN);
-        let command = if long {
-            script +=
-                &format!("builtin mapfile -d '' __pg_shell_command </proc/self/fd/{COMMAND_FD}\n");
-            script += &format!("exec {COMMAND_FD}<&-\n");
-            "builtin eval \"$__pg_shell_command\""
-        } else {
-            start.command
-        };
-        if start.command.contains('\n') {
-            script += BASH_PARSE;
+        let mut env = Vec::with_capacity(all.len());
+        for (name, value) in all {
+            check_variable(name, value)?;
+            env.push((c_string(name)?, c_string(value)?));
         }
-        script += &format!("__pg_shell_save={}\n", quote(BASH_SAVE));
-        script += &format!("__pg_shell_traps={}\n", quote(BASH_TRAPS));
-        script += BASH_WATCH;
-        script += &format!("exec {SCRIPT_FD}<&-\n");
-        script += &exports(start.env);
-        script += start.shell_state;
-        let argv = ["bash", "-c", command, "bash"]
-            .map(c_string)
-            .into_iter()
-            .collect::<Result<_, _>>()?;
-        Ok((argv, script.into_bytes()))
+        Ok(Spec {
+            shell: self,
+            command: c_string(start.command)?,
+            env,
+            cwd: c_string(start.cwd)?,
+            shell_state: start.shell_state.into(),
+            limits,
+        })
     }
-
-    fn sh(self, start: &Start<'_>) -> Result<(Vec<CString>, Vec<u8>), Error> {
-        let script = format!("{SH_PROLOGUE}{}{}", exports(start.env), start.shell_state);
-        let run = format!(". /proc/self/fd/{SCRIPT_FD}; . /proc/self/fd/{COMMAND_FD}");
-        let argv = ["sh", "-c", &run]
-            .map(c_string)
-            .into_iter()
-            .collect::<Result<_, _>>()?;
-        Ok((argv, script.into_bytes()))
-    }
-}
-
-fn by_script(name: &str) -> bool {
-    NOT_BY_ENVIRONMENT.contains(&name)
-}
-
-/// The lines that export what the environment may not carry.
-fn exports(env: &BTreeMap<String, String>) -> String {
-    env.iter()
-        // Read-only in bash; what they would say is part of the shell state.
-        .filter(|(name, _)| by_script(name) && !matches!(name.as_str(), "BASHOPTS" | "SHELLOPTS"))
-        .map(|(name, value)| format!("export {name}={}\n", quote(value)))
-        .collect()
 }
 
 /// A word that every shell reads back as exactly this text.

@@ -14,7 +14,7 @@ const LARGEST: usize = 1 << 20;
 const LONGEST_PATH: usize = 4096;
 
 /// Variables that bash sets itself, or that describe one moment.
-const OF_THE_SHELL: &[&str] = &[
+pub(super) const OF_THE_SHELL: &[&str] = &[
     "BASH",
     "BASHOPTS",
     "BASHPID",

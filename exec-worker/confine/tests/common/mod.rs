@@ -42,6 +42,7 @@ impl Ran {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.output.bytes).into_owned()
     }
+    #[allow(dead_code)]
     pub fn code(&self) -> Option<i32> {
         match self.outcome.report.ended {
             Ended::Exited(code) => Some(code),
@@ -99,6 +100,12 @@ impl Session {
             outcome,
             state,
         }
+    }
+
+    #[allow(dead_code)]
+    pub fn run_by(&mut self, launcher: &Launcher, command: &str) -> Ran {
+        let running = self.start_by(launcher, command);
+        self.finish(running)
     }
 
     pub fn run(&mut self, command: &str) -> Ran {

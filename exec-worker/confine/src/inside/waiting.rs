@@ -1,0 +1,146 @@
+//! A bash that waits, started: it is executed once, in the template, reads what is the same for every
+//! command, and calls the builtin of the crate `confine-bash`. That serves launches from within bash, so
+//! that PID 1 and the shell are forks of it, and no command pays for bash's own start.
+//!
+//! Nothing of a command reaches the bash that forks; a launch is received and read by PID 1. What all
+//! its forks share is the layout of their memory.
+
+use std::ffi::{CString, c_int};
+use std::fs::File;
+use std::os::fd::{OwnedFd, RawFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, execve, fork};
+
+use super::shell::{Way, memory_file, place};
+use super::{At, CONTROL_FD, Failure, close_from, hide, refuse, server};
+use crate::error::Step;
+use crate::shell::{BASH_STATE_FD, SCRIPT_FD, Shell, waiting_environment, waiting_script};
+
+/// The builtin's library, which lies beside the helper.
+const LIBRARY: &str = "libpg_shell_bash.so";
+/// Where bash finds the library, and the script that it reads.
+const LIBRARY_FD: RawFd = 252;
+const WAITING_FD: RawFd = 253;
+/// What bash exits with when it cannot load the library: shells are executed then.
+const NOT_LOADED: i32 = 125;
+
+/// The library, opened while the host's root is still there; `None` where there is none, or no bash.
+pub(super) fn library() -> Option<OwnedFd> {
+    let beside = std::env::current_exe().ok()?.with_file_name(LIBRARY);
+    if !Path::new(Shell::Bash.path()).exists() {
+        return None;
+    }
+    Some(File::open(beside).ok()?.into())
+}
+
+/// Runs a bash that serves launches on [`CONTROL_FD`], until it ends; false where it cannot.
+pub(super) fn serve(library: &OwnedFd) -> Result<bool, Failure> {
+    // SAFETY: the process has one thread.
+    match unsafe { fork() }.at(Step::Fork)? {
+        ForkResult::Child => {
+            let _ = become_bash(library);
+            // SAFETY: ends the process at once; nothing is buffered.
+            unsafe { libc::_exit(NOT_LOADED) }
+        }
+        ForkResult::Parent { child } => loop {
+            match waitpid(child, None) {
+                Err(Errno::EINTR) => {}
+                Ok(WaitStatus::Exited(_, NOT_LOADED)) => return Ok(false),
+                _ => return Ok(true),
+            }
+        },
+    }
+}
+
+fn become_bash(library: &OwnedFd) -> Result<(), Failure> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).at(Step::Init)?;
+    // Rust's runtime ignores SIGPIPE, and what is ignored stays so across execve.
+    // SAFETY: no handler is installed, only the default.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.at(Step::Fork)?;
+    // SAFETY: takes the number that a spawned helper's caller passed; it is open, and stays so.
+    unsafe { libc::fcntl(CONTROL_FD, libc::F_SETFD, 0) };
+    let script = waiting_script(&format!(
+        "enable -f /proc/self/fd/{LIBRARY_FD} __pg_shell_wait 2>/dev/null || exit {NOT_LOADED}\n"
+    ));
+    place(&memory_file(c"waiting", script.as_bytes())?, WAITING_FD)?;
+    place(library, LIBRARY_FD)?;
+    let mut environment = waiting_environment();
+    let file = format!("BASH_ENV=/proc/self/fd/{WAITING_FD}");
+    environment.push(CString::new(file).at(Step::Exec)?);
+    // The text after -c is what the builtin replaces.
+    let arguments = [c"bash", c"-c", c":", c"bash"];
+    nix::unistd::chdir(crate::spec::HOME).at(Step::Exec)?;
+    let never = execve(c"/bin/bash", &arguments, &environment).at(Step::Exec)?;
+    match never {}
+}
+
+/// For the builtin, within bash: serves launches, and returns in a process that is confined and has a
+/// command to run. `None` for whoever calls it again.
+pub fn wait() -> Option<CString> {
+    static CALLED: AtomicBool = AtomicBool::new(false);
+    if CALLED.swap(true, Ordering::Relaxed) {
+        return None;
+    }
+    let restore = Signals::save();
+    let ended = prepare().and_then(|()| server::serve(CONTROL_FD, Way::Waiting));
+    let code = match ended {
+        Ok(Some(command)) => {
+            restore.put_back();
+            close_all_but_the_shells();
+            // Its files in /proc are root's until then.
+            let _ = nix::sys::prctl::set_dumpable(true);
+            return Some(command);
+        }
+        Ok(None) => 0,
+        Err(failure) => refuse(CONTROL_FD, failure),
+    };
+    // SAFETY: ends the process at once, with no trap of bash's; nothing is buffered.
+    unsafe { libc::_exit(code) }
+}
+
+fn prepare() -> Result<(), Failure> {
+    hide()?;
+    close_from(CONTROL_FD + 1)?;
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).at(Step::Init)
+}
+
+/// Only what a shell that is executed would have either.
+fn close_all_but_the_shells() {
+    let ranges: [(RawFd, c_int); 2] = [(3, BASH_STATE_FD - 1), (SCRIPT_FD + 1, c_int::MAX)];
+    for (first, last) in ranges {
+        // SAFETY: every owner of these descriptors has been dropped, or is forgotten with the helper's part.
+        unsafe { libc::close_range(first as u32, last as u32, 0) };
+    }
+}
+
+/// bash's own handling of SIGCHLD and its mask, which serving changes.
+struct Signals {
+    child: libc::sigaction,
+    mask: SigSet,
+}
+
+impl Signals {
+    fn save() -> Signals {
+        // SAFETY: a zeroed sigaction is a valid value, and the kernel fills it in.
+        let child = unsafe {
+            let mut child = std::mem::zeroed();
+            libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut child);
+            child
+        };
+        Signals {
+            child,
+            mask: SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty()),
+        }
+    }
+
+    fn put_back(&self) {
+        // SAFETY: what was read from the kernel in this very program.
+        unsafe { libc::sigaction(libc::SIGCHLD, &raw const self.child, std::ptr::null_mut()) };
+        let _ = self.mask.thread_set_mask();
+    }
+}
