@@ -28,6 +28,8 @@ pub struct Claimed {
     pub lease: Lease,
     /// Whose it is; the next claim begins after this user.
     pub user_id: Uuid,
+    /// The session that it is a command of.
+    pub session: Uuid,
     /// What the shell runs.
     pub command: String,
     /// Where it starts.
@@ -55,6 +57,7 @@ impl Claimed {
                 attempt: row.try_get("attempt")?,
             },
             user_id: row.try_get("user_id")?,
+            session: row.try_get("environment_id")?,
             command: row.try_get("command")?,
             cwd: row.try_get("cwd")?,
             env,

@@ -22,6 +22,9 @@ const CHUNK_INTERVAL: Duration = Duration::from_millis(50);
 /// Past its deadline the launcher has this long to say so, before it is killed itself.
 const BACKSTOP: Duration = Duration::from_secs(3);
 
+/// A session's confinement waits for so long for its next command.
+const SESSION_PATIENCE: Duration = Duration::from_secs(60);
+
 /// A piece of output of a command that still runs; `shell.append_output`'s shape.
 #[derive(Debug, Serialize)]
 pub struct Chunk {
@@ -54,6 +57,11 @@ impl Executor {
         }
     }
 
+    /// Ends what waits for a session that has been quiet.
+    pub fn end_idle_sessions(&self) {
+        self.launcher.end_kept(SESSION_PATIENCE);
+    }
+
     /// Runs a command to its end. Dropping the future kills it.
     pub async fn run(self, claimed: Claimed, cancel: Arc<Notify>) -> Finished {
         let began = Instant::now();
@@ -80,7 +88,7 @@ impl Executor {
             shell_state: &claimed.shell_state,
         };
         let spec = self.shell.prepare(&start, claimed.limits.clone())?;
-        Running::start(&self.launcher, &spec)
+        Running::start(&self.launcher, Some(claimed.session.as_u128()), &spec)
     }
 
     async fn watch(

@@ -50,6 +50,11 @@ impl Held {
         }
     }
 
+    /// See [`Executor::end_idle_sessions`].
+    pub fn end_idle_sessions(&self) {
+        self.executor.end_idle_sessions();
+    }
+
     /// True where there is nothing left to do.
     pub fn is_empty(&self) -> bool {
         self.ready.is_empty()

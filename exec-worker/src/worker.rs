@@ -72,7 +72,7 @@ impl Worker {
         config.check_user()?;
         let launcher = Arc::new(Launcher::serving(config.launcher()?));
         let shell = Shell::find()?;
-        confine::seccomp::filter()?;
+        confine::seccomp::filters()?;
         let (chunk_sender, chunks) = mpsc::unbounded_channel();
         let slots = config.slots();
         let terms = Terms {
@@ -324,6 +324,7 @@ impl Worker {
 
     /// The slow poll; false where this worker no longer counts as alive.
     async fn pulse(&mut self, db: &Db, id: i64) -> Result<bool, Error> {
+        self.held.end_idle_sessions();
         let pulse = db.heartbeat(id, self.terms).await?;
         if pulse.rescued > 0 {
             info!(commands = pulse.rescued, "rescued from lost workers");

@@ -36,7 +36,7 @@ impl Command {
         let command = Command {
             _descriptors: Descriptors::reserve()?,
         };
-        let running = Running::start(&Launcher::spawning(launcher.to_owned()), spec)?;
+        let running = Running::start(&Launcher::spawning(launcher.to_owned()), None, spec)?;
         RUNNING.set(Some(running));
         Ok(command)
     }

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
@@ -19,13 +20,18 @@ use nix::unistd::Pid;
 
 use crate::error::{Context, Error};
 use crate::inside::{CONTROL_FD, SPEC_FD, STATE_FD};
+use crate::kept::{Kept, Key};
 
 /// How launches are started.
 pub struct Launcher {
     path: PathBuf,
     /// `None` spawns a helper for each launch; else the server, once there is one.
     server: Option<Mutex<Option<Server>>>,
+    kept: Kept,
 }
+
+/// PID 1s that a launcher keeps for their sessions' next commands, if nothing else is said.
+const KEPT: usize = 128;
 
 /// A helper that waits for launches. It ends when its socket is closed.
 struct Server {
@@ -33,13 +39,32 @@ struct Server {
     helper: Helper,
 }
 
-/// What a launch is given, in the order in which a server expects it.
+/// What a launch is given, besides its control socket.
 pub(crate) struct Descriptors<'a> {
     pub stdout: BorrowedFd<'a>,
     pub stderr: BorrowedFd<'a>,
-    pub control: BorrowedFd<'a>,
     pub spec: BorrowedFd<'a>,
     pub state: BorrowedFd<'a>,
+}
+
+impl Descriptors<'_> {
+    /// Hands a launch to the PID 1 that listens on `control`, which has served its session before.
+    fn send_again(&self, control: &OwnedFd) -> nix::Result<()> {
+        send(
+            control,
+            &[&self.stdout, &self.stderr, &self.spec, &self.state].map(AsRawFd::as_raw_fd),
+        )
+    }
+}
+
+/// How a launch was started.
+pub(crate) struct Launched {
+    /// To be reaped at its end, if anything.
+    pub helper: Option<Helper>,
+    /// The socket that the report comes by.
+    pub control: OwnedFd,
+    /// Where to keep the PID 1, if it may be.
+    pub keep: Option<(Kept, Key)>,
 }
 
 /// A child process of the caller's. Dropping it kills it, and waits for it.
@@ -77,7 +102,11 @@ impl Drop for Helper {
 impl Launcher {
     /// The helper at `path`, which is absolute, spawned anew for each launch.
     pub fn spawning(path: PathBuf) -> Launcher {
-        Launcher { path, server: None }
+        Launcher {
+            path,
+            server: None,
+            kept: Kept::new(0),
+        }
     }
 
     /// The helper at `path`, started at the first launch and kept for all: several times as fast.
@@ -85,7 +114,13 @@ impl Launcher {
         Launcher {
             path,
             server: Some(Mutex::new(None)),
+            kept: Kept::new(KEPT),
         }
+    }
+
+    /// Ends what waits for so long for its session's next command.
+    pub fn end_kept(&self, older: Duration) {
+        self.kept.end_older(older);
     }
 
     /// Ends the server, and every launch of its; the next launch starts another.
@@ -93,15 +128,55 @@ impl Launcher {
         if let Some(server) = &self.server {
             *server.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
+        self.kept.end_older(Duration::ZERO);
     }
 
-    /// Hands a launch over; what comes back is to be reaped at its end, if anything.
-    pub(crate) fn launch(&self, given: &Descriptors<'_>) -> Result<Option<Helper>, Error> {
+    /// Hands a launch over: to the PID 1 that was kept for `key`, where there is one.
+    pub(crate) fn launch(
+        &self,
+        given: &Descriptors<'_>,
+        key: Option<Key>,
+    ) -> Result<Launched, Error> {
+        let keep = key
+            .filter(|_| self.server.is_some())
+            .map(|key| (self.kept.clone(), key));
+        if let Some((kept, key)) = &keep
+            && let Some(control) = kept.take(*key)
+            && given.send_again(&control).is_ok()
+        {
+            return Ok(Launched {
+                helper: None,
+                control,
+                keep,
+            });
+        }
+        let (control, inside) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .or_cannot("make the control socket")?;
+        fcntl(&control, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+            .or_cannot("make the control socket")?;
+        let helper = self.launch_anew(given, &inside)?;
+        Ok(Launched {
+            helper,
+            control,
+            keep,
+        })
+    }
+
+    fn launch_anew(
+        &self,
+        given: &Descriptors<'_>,
+        control: &OwnedFd,
+    ) -> Result<Option<Helper>, Error> {
         let Some(server) = &self.server else {
             let descriptors = [
                 (given.stdout, 1),
                 (given.stderr, 2),
-                (given.control, CONTROL_FD),
+                (control.as_fd(), CONTROL_FD),
                 (given.spec, SPEC_FD),
                 (given.state, STATE_FD),
             ];
@@ -109,14 +184,16 @@ impl Launcher {
         };
         let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = &mut *server {
-            if !running.helper.reap() && running.send(given).is_ok() {
+            if !running.helper.reap() && running.send(given, control).is_ok() {
                 return Ok(None);
             }
             // It was killed; the next is as good.
             *server = None;
         }
         let fresh = server.insert(self.start_server()?);
-        fresh.send(given).or_cannot("pass a launch to its server")?;
+        fresh
+            .send(given, control)
+            .or_cannot("pass a launch to its server")?;
         Ok(None)
     }
 
@@ -163,25 +240,32 @@ impl Launcher {
 }
 
 impl Server {
-    fn send(&self, given: &Descriptors<'_>) -> nix::Result<()> {
-        let Descriptors {
-            stdout,
-            stderr,
-            control,
-            spec,
-            state,
-        } = given;
-        let descriptors = [stdout, stderr, control, spec, state].map(AsRawFd::as_raw_fd);
-        let message = [ControlMessage::ScmRights(&descriptors)];
-        sendmsg::<()>(
-            self.socket.as_raw_fd(),
-            &[IoSlice::new(b"L")],
-            &message,
-            MsgFlags::MSG_NOSIGNAL,
-            None,
-        )?;
-        Ok(())
+    fn send(&self, given: &Descriptors<'_>, control: &OwnedFd) -> nix::Result<()> {
+        let control = control.as_fd();
+        send(
+            &self.socket,
+            &[
+                &given.stdout,
+                &given.stderr,
+                &control,
+                &given.spec,
+                &given.state,
+            ]
+            .map(AsRawFd::as_raw_fd),
+        )
     }
+}
+
+/// Sends descriptors as one message, which holds a byte, for an empty one would be an end.
+fn send(socket: &OwnedFd, descriptors: &[RawFd]) -> nix::Result<()> {
+    sendmsg::<()>(
+        socket.as_raw_fd(),
+        &[IoSlice::new(b"L")],
+        &[ControlMessage::ScmRights(descriptors)],
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
+    Ok(())
 }
 
 /// Spawns the helper with exactly these descriptors under exactly these numbers, an empty environment,

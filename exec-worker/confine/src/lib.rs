@@ -11,6 +11,7 @@
 mod capture;
 mod error;
 pub mod inside;
+mod kept;
 mod launcher;
 mod limits;
 mod order;

@@ -33,6 +33,8 @@ pub struct Report {
     pub cpu_us: u64,
     /// Resident size of its largest process, in bytes.
     pub peak_memory_bytes: u64,
+    /// True where PID 1 waits for another command.
+    pub kept: bool,
 }
 
 impl Report {
@@ -42,6 +44,7 @@ impl Report {
             ended,
             cpu_us: 0,
             peak_memory_bytes: 0,
+            kept: false,
         }
     }
 

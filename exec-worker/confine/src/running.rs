@@ -8,16 +8,15 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, send, shutdown, socketpair,
-};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
 use crate::capture::{Capture, Output};
 use crate::error::{Context, Error};
-use crate::launcher::{Descriptors, Helper, Launcher};
+use crate::kept::{Kept, Key};
+use crate::launcher::{Descriptors, Helper, Launched, Launcher};
 use crate::report::{Ended, Outcome, Report};
 use crate::spec::Spec;
 
@@ -38,7 +37,9 @@ const STATE_BYTES: usize = 4 << 20;
 /// Dropping it kills whatever is left of it.
 pub struct Running {
     helper: Option<Helper>,
-    control: OwnedFd,
+    /// `None` once it is kept for the session's next command.
+    control: Option<OwnedFd>,
+    keep: Option<(Kept, Key)>,
     /// A memory file: a shell writes its state line by line, and each line in a pipe would wake the caller.
     state: File,
     capture: Capture,
@@ -50,38 +51,45 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a launch.
+    /// Starts a launch. Where a `session` is named, what its last command left behind, if that is
+    /// nothing but an empty confinement, serves this one too.
     ///
     /// # Errors
     /// [`Error::Spawn`] where the helper cannot be started, [`Error::System`] where the system has no
     /// descriptors or memory left. Nothing is left behind.
-    pub fn start(launcher: &Launcher, spec: &Spec) -> Result<Running, Error> {
+    pub fn start(
+        launcher: &Launcher,
+        session: Option<u128>,
+        spec: &Spec,
+    ) -> Result<Running, Error> {
         let started = Instant::now();
-        let (control, control_inside) = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )
-        .or_cannot("make the control socket")?;
-        fcntl(&control, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
-            .or_cannot("make the control socket")?;
         let state = state_file().or_cannot("make the file for the shell's state")?;
         let (capture, stdout, stderr) =
             Capture::new(spec.limits.output_bytes).or_cannot("make the output pipes")?;
         let spec_file = memfd(&spec.encode()).or_cannot("pass the launch specification")?;
-        let helper = launcher.launch(&Descriptors {
-            stdout: stdout.as_fd(),
-            stderr: stderr.as_fd(),
-            control: control_inside.as_fd(),
-            spec: spec_file.as_fd(),
-            state: state.as_fd(),
-        })?;
+        let key = session.map(|session| Key {
+            session,
+            disk_bytes: spec.limits.disk_bytes,
+        });
+        let Launched {
+            helper,
+            control,
+            keep,
+        } = launcher.launch(
+            &Descriptors {
+                stdout: stdout.as_fd(),
+                stderr: stderr.as_fd(),
+                spec: spec_file.as_fd(),
+                state: state.as_fd(),
+            },
+            key,
+        )?;
 
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).or_cannot("watch the command")?;
         let mut running = Running {
             helper,
-            control,
+            control: Some(control),
+            keep,
             state,
             capture,
             epoll,
@@ -96,7 +104,9 @@ impl Running {
 
     fn watch(&mut self) -> nix::Result<()> {
         let readable = || EpollEvent::new(EpollFlags::EPOLLIN, 0);
-        self.epoll.add(&self.control, readable())?;
+        if let Some(control) = &self.control {
+            self.epoll.add(control, readable())?;
+        }
         for fd in self.capture.descriptors() {
             self.epoll.add(fd, readable())?;
         }
@@ -153,17 +163,21 @@ impl Running {
         }
         self.stopped = Some(why);
         // It may have ended by itself just now; then there is nobody to hear this.
-        let _ = send(
-            self.control.as_raw_fd(),
-            b"K",
-            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
-        );
+        if let Some(control) = &self.control {
+            let _ = send(
+                control.as_raw_fd(),
+                b"K",
+                MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+            );
+        }
     }
 
     /// Ends every process of the command, whatever the helper is doing: PID 1 of its namespace ends when
     /// this side of the control socket does, and when the helper is killed that was started for it.
     pub fn kill(&mut self) {
-        let _ = shutdown(self.control.as_raw_fd(), Shutdown::Both);
+        if let Some(control) = &self.control {
+            let _ = shutdown(control.as_raw_fd(), Shutdown::Both);
+        }
         if let Some(helper) = &self.helper {
             helper.kill();
         }
@@ -178,22 +192,28 @@ impl Running {
     }
 
     fn read_report(&mut self) -> io::Result<()> {
+        let Some(control) = &self.control else {
+            return Ok(());
+        };
         let mut message = [0_u8; 4096];
-        let received = match recv(
-            self.control.as_raw_fd(),
-            &mut message,
-            MsgFlags::MSG_DONTWAIT,
-        ) {
+        let received = match recv(control.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT) {
             Ok(n) => n,
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
             Err(Errno::ECONNRESET) => 0,
             Err(e) => return Err(e.into()),
         };
         let report = Report::decode(&message[..received]);
-        self.report = Some(report.unwrap_or_else(|| Report::of(Ended::LauncherDied)));
+        let report = report.unwrap_or_else(|| Report::of(Ended::LauncherDied));
         self.duration = self.started.elapsed();
         // At its end this socket stays readable; nothing more comes from it.
-        let _ = self.epoll.delete(&self.control);
+        let _ = self.epoll.delete(control);
+        if report.kept
+            && let Some((kept, key)) = self.keep.take()
+            && let Some(control) = self.control.take()
+        {
+            kept.put(key, control);
+        }
+        self.report = Some(report);
         Ok(())
     }
 

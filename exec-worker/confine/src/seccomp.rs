@@ -4,12 +4,12 @@
 //! userfaultfd, mounts, ptrace and new namespaces. Denied calls answer `EPERM`, so that programs which
 //! only ask go on; `clone3`, whose flags a filter cannot see, answers `ENOSYS`, so that libc uses `clone`.
 
-use std::convert::TryInto;
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule,
 };
 
 use crate::error::Error;
@@ -44,13 +44,11 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_fsmount,
     libc::SYS_fsopen,
     libc::SYS_fspick,
-    libc::SYS_mount,
     libc::SYS_mount_setattr,
     libc::SYS_move_mount,
     libc::SYS_open_tree,
     libc::SYS_pivot_root,
     libc::SYS_setns,
-    libc::SYS_umount2,
     libc::SYS_unshare,
     // Handles, other processes' memory and files.
     libc::SYS_kcmp,
@@ -92,6 +90,9 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS__sysctl,
 ];
 
+/// What only PID 1 needs, before its command.
+const DENIED_INSIDE: &[libc::c_long] = &[libc::SYS_mount, libc::SYS_umount2];
+
 /// Flags of `clone` that make a namespace.
 const NAMESPACE_FLAGS: &[libc::c_int] = &[
     libc::CLONE_NEWNS,
@@ -109,24 +110,44 @@ const SOCKET_FAMILIES: &[libc::c_int] = &[libc::AF_UNIX, libc::AF_INET, libc::AF
 /// Terminal requests that type into somebody else's terminal.
 const TERMINAL_REQUESTS: &[libc::c_ulong] = &[libc::TIOCSTI, libc::TIOCLINUX];
 
-/// The policy as the bytes of the kernel's `sock_filter` array; compiled once a process.
+/// The policy's two parts. The kernel takes a filter's length times the number of system calls to install
+/// it, so nearly all of it is installed once, in what forks for every command.
+pub struct Filters {
+    /// For whatever makes the namespaces and mounts of commands, and for all its children.
+    pub outer: BpfProgram,
+    /// What is denied in addition where a command runs.
+    pub inner: BpfProgram,
+}
+
+/// The compiled policy; compiled once a process.
 ///
 /// # Errors
 /// [`Error::Seccomp`] on an architecture that the compiler does not know.
-pub fn filter() -> Result<&'static [u8], Error> {
-    static FILTER: OnceLock<Result<Vec<u8>, String>> = OnceLock::new();
-    match FILTER.get_or_init(|| compile().map_err(|e| e.to_string())) {
-        Ok(filter) => Ok(filter),
+pub fn filters() -> Result<&'static Filters, Error> {
+    static FILTERS: OnceLock<Result<Filters, String>> = OnceLock::new();
+    match FILTERS.get_or_init(|| compile().map_err(|e| e.to_string())) {
+        Ok(filters) => Ok(filters),
         Err(e) => Err(Error::Seccomp(e.clone())),
     }
 }
 
-fn compile() -> Result<Vec<u8>, seccompiler::BackendError> {
-    let arch = std::env::consts::ARCH.try_into()?;
-    let when = |arg, len, op, value| SeccompCondition::new(arg, len, op, value);
-    let mut rules: std::collections::BTreeMap<i64, Vec<SeccompRule>> =
-        DENIED.iter().map(|&call| (call, Vec::new())).collect();
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
+fn always(calls: &[libc::c_long]) -> Rules {
+    calls.iter().map(|&call| (call, Vec::new())).collect()
+}
+
+fn when(
+    argument: u8,
+    length: SeccompCmpArgLen,
+    operator: SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(argument, length, operator, value)
+}
+
+fn inner_rules() -> Result<Rules, BackendError> {
+    let mut rules = always(DENIED_INSIDE);
     let mut namespaces = Vec::new();
     for &flag in NAMESPACE_FLAGS {
         let flag = flag as u64;
@@ -138,6 +159,11 @@ fn compile() -> Result<Vec<u8>, seccompiler::BackendError> {
         )?])?);
     }
     rules.insert(libc::SYS_clone, namespaces);
+    Ok(rules)
+}
+
+fn outer_rules() -> Result<Rules, BackendError> {
+    let mut rules = always(DENIED);
 
     let mut other_families = Vec::new();
     for &family in SOCKET_FAMILIES {
@@ -167,39 +193,27 @@ fn compile() -> Result<Vec<u8>, seccompiler::BackendError> {
         )?])?);
     }
     rules.insert(libc::SYS_ioctl, terminal);
-
-    let denied: BpfProgram = SeccompFilter::new(
-        rules,
-        SeccompAction::Allow,
-        SeccompAction::Errno(libc::EPERM as u32),
-        arch,
-    )?
-    .try_into()?;
-    let no_clone3: BpfProgram = SeccompFilter::new(
-        [(libc::SYS_clone3, Vec::new())].into(),
-        SeccompAction::Allow,
-        SeccompAction::Errno(libc::ENOSYS as u32),
-        arch,
-    )?
-    .try_into()?;
-    // One program for both, for each costs the kernel a compilation a command: the first one's last
-    // instruction, its "allow", falls away, and whom it would have let through goes on to the second.
-    let mut program = no_clone3;
-    program.pop();
-    program.extend(denied);
-    Ok(to_bytes(&program))
+    Ok(rules)
 }
 
-fn to_bytes(program: &BpfProgram) -> Vec<u8> {
-    program
-        .iter()
-        .flat_map(|i| {
-            let mut bytes = [0_u8; 8];
-            bytes[..2].copy_from_slice(&i.code.to_ne_bytes());
-            bytes[2] = i.jt;
-            bytes[3] = i.jf;
-            bytes[4..].copy_from_slice(&i.k.to_ne_bytes());
-            bytes
-        })
-        .collect()
+fn refusing(rules: Rules, error: libc::c_int) -> Result<BpfProgram, BackendError> {
+    SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::Errno(error as u32),
+        std::env::consts::ARCH.try_into()?,
+    )?
+    .try_into()
+}
+
+fn compile() -> Result<Filters, BackendError> {
+    // One program for both answers: the first one's last instruction, its "allow", falls away, and whom it
+    // would have let through goes on to the second.
+    let mut outer = refusing(always(&[libc::SYS_clone3]), libc::ENOSYS)?;
+    outer.pop();
+    outer.extend(refusing(outer_rules()?, libc::EPERM)?);
+    Ok(Filters {
+        outer,
+        inner: refusing(inner_rules()?, libc::EPERM)?,
+    })
 }

@@ -39,7 +39,7 @@ fn run(launcher: &Launcher, shell: Shell) {
     let spec = shell
         .prepare(&start, Limits::default())
         .expect("a sound specification");
-    let mut running = Running::start(launcher, &spec).expect("the launcher starts");
+    let mut running = Running::start(launcher, Some(1), &spec).expect("the launcher starts");
     let outcome = loop {
         if let Some(outcome) = running.pump().expect("pump") {
             break outcome;

@@ -1,5 +1,6 @@
 //! Step 5: PID 1 of the namespace. It starts the shell, waits for it, for the deadline, for a stop or for
-//! its caller's death, then ends every process there is and reports.
+//! its caller's death, then ends every process there is and reports. Where nothing is left behind, it
+//! waits for the next command of the same session.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -7,17 +8,16 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, close, fork};
+use nix::unistd::{ForkResult, Pid, fork};
 
-use super::shell::Way;
-use super::{At, Failure, Given, privileges, refuse, root, send_report, shell};
+use super::reap::{Reaper, Usage};
+use super::shell::{self, Way};
+use super::{At, Failure, Launch, clean, privileges, read_spec, receive, root, send_report};
 use crate::error::Step;
 use crate::report::{Ended, Report};
 use crate::spec::Spec;
@@ -25,93 +25,128 @@ use crate::spec::Spec;
 /// The shell's scripts know descriptors below this.
 const ABOVE_THE_SHELLS: i32 = 300;
 
-/// Forks PID 1 and, in the parent, waits for it: the caller knows the parent, whose death is PID 1's.
-pub(super) fn start(given: Given) -> Result<(), Failure> {
-    // SAFETY: the process has one thread.
-    match unsafe { fork() }.at(Step::Init)? {
-        ForkResult::Child => {
-            let control = given.control.try_clone().at(Step::Descriptors)?;
-            let ended = root::enter_template()
-                .and_then(|()| root::add_own(&given.spec.limits))
-                .and_then(|()| serve(given, Way::Executed));
-            finish(&control, ended)
-        }
-        ForkResult::Parent { child } => {
-            drop(given);
-            drop_outputs();
-            while matches!(waitpid(child, None), Err(Errno::EINTR)) {}
-            Ok(())
-        }
-    }
-}
-
-/// What the process is that comes back from [`serve`].
-pub(super) enum Role {
+/// What the process is that comes back.
+enum Role {
     /// PID 1, after the command.
     Init(Report),
     /// The shell's process, of a bash that waited for this command.
     Shell(CString),
 }
 
-/// Reports, and ends PID 1.
-pub(super) fn finish(control: &OwnedFd, ended: Result<Role, Failure>) -> ! {
-    let control = control.as_raw_fd();
-    let code = match ended {
-        Ok(Role::Init(report)) => {
-            send_report(control, &report);
-            0
+/// PID 1's life, in a root that is complete. Returns where it is over; with a command's text, in the
+/// process that is to run it.
+pub(super) fn live(
+    control: &OwnedFd,
+    first: Launch,
+    way: Way,
+    keep: bool,
+) -> Result<Option<CString>, Failure> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).at(Step::Init)?;
+    let watch = Watch::new()?;
+    let mut launch = first;
+    let mut confined = false;
+    loop {
+        if let Some(outputs) = launch.outputs {
+            take_outputs(outputs)?;
         }
-        Ok(Role::Shell(_)) => 126,
-        Err(failure) => refuse(control, failure),
-    };
-    // SAFETY: ends the process at once; nothing is buffered.
-    unsafe { libc::_exit(code) }
-}
-
-/// Neither PID 1 nor its parent may hold a pipe open whose end the caller waits for.
-fn drop_outputs() {
-    for fd in [1, 2] {
-        let _ = close(fd);
+        let spec = read_spec(launch.spec)?;
+        if !confined {
+            root::resize_own(&spec.limits)?;
+            privileges::drop_all()?;
+            privileges::filter_inner()?;
+            confined = true;
+        }
+        match run(control, &watch, &spec, launch.state, way)? {
+            Role::Shell(command) => return Ok(Some(command)),
+            Role::Init(mut report) => {
+                report.kept = keep && clean::is_clean();
+                send_report(control.as_raw_fd(), &report);
+                if !report.kept {
+                    return Ok(None);
+                }
+            }
+        }
+        let Some([stdout, stderr, spec, state]) = receive(control.as_raw_fd())? else {
+            return Ok(None);
+        };
+        launch = Launch {
+            outputs: Some([stdout, stderr]),
+            spec,
+            state,
+        };
     }
 }
 
-/// PID 1's life, in a root that is complete.
-pub(super) fn serve(given: Given, way: Way) -> Result<Role, Failure> {
-    let Given {
-        control,
-        spec,
-        state,
-    } = given;
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).at(Step::Init)?;
-    let mut watched = SigSet::empty();
-    watched.add(Signal::SIGCHLD);
-    watched.thread_block().at(Step::Init)?;
-    let children = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .at(Step::Init)?;
-    let deadline =
-        TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC).at(Step::Init)?;
+/// Puts a launch's descriptors where the shell will have them.
+fn take_outputs([stdout, stderr]: [OwnedFd; 2]) -> Result<(), Failure> {
+    for (from, to) in [(stdout, 1), (stderr, 2)] {
+        // SAFETY: dup2 onto the standard descriptors, which nothing in this process owns.
+        if unsafe { libc::dup2(from.as_raw_fd(), to) } < 0 {
+            return Err((Step::Descriptors, Errno::last().to_string()));
+        }
+    }
+    Ok(())
+}
 
-    privileges::drop_all()?;
+/// Neither PID 1 nor its parent may hold a pipe open whose end the caller waits for. Standard input, which
+/// is /dev/null, takes their numbers: what is received next must not.
+pub(super) fn drop_outputs() {
+    for fd in [1, 2] {
+        // SAFETY: dup2 onto the standard descriptors, which nothing in this process owns.
+        unsafe { libc::dup2(0, fd) };
+    }
+}
 
-    deadline
+/// What PID 1 waits for, besides its caller.
+struct Watch {
+    children: SignalFd,
+    deadline: TimerFd,
+}
+
+impl Watch {
+    fn new() -> Result<Watch, Failure> {
+        let mut watched = SigSet::empty();
+        watched.add(Signal::SIGCHLD);
+        watched.thread_block().at(Step::Init)?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Watch {
+            children: SignalFd::with_flags(&watched, flags).at(Step::Init)?,
+            deadline: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)
+                .at(Step::Init)?,
+        })
+    }
+}
+
+/// One command.
+fn run(
+    control: &OwnedFd,
+    watch: &Watch,
+    spec: &Spec,
+    state: OwnedFd,
+    way: Way,
+) -> Result<Role, Failure> {
+    watch
+        .deadline
         .set(
             Expiration::OneShot(TimeSpec::from_duration(spec.limits.wall)),
             TimerSetTimeFlags::empty(),
         )
         .at(Step::Init)?;
-    let shell = match start_shell(&spec, state, way)? {
+    let shell = match start_shell(spec, state, way)? {
         Started::Here(command) => return Ok(Role::Shell(command)),
         Started::Child(pid) => pid,
     };
-
-    let ended = wait(shell, &control, &children, &deadline)?;
-    end_everything();
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).at(Step::Init)?;
-    let micros = |t: nix::sys::time::TimeVal| (t.tv_sec() * 1_000_000 + t.tv_usec()) as u64;
+    let mut reaper = Reaper::new(shell);
+    let ended = wait(&mut reaper, control, watch)?;
+    let Usage {
+        cpu_us,
+        peak_memory_bytes,
+    } = reaper.end_everything();
     Ok(Role::Init(Report {
         ended,
-        cpu_us: micros(usage.user_time()) + micros(usage.system_time()),
-        peak_memory_bytes: usage.max_rss() as u64 * 1024,
+        cpu_us,
+        peak_memory_bytes,
+        kept: false,
     }))
 }
 
@@ -166,17 +201,12 @@ fn lift(fd: &OwnedFd) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-fn wait(
-    shell: Pid,
-    control: &OwnedFd,
-    children: &SignalFd,
-    deadline: &TimerFd,
-) -> Result<Ended, Failure> {
+fn wait(reaper: &mut Reaper, control: &OwnedFd, watch: &Watch) -> Result<Ended, Failure> {
     loop {
         let mut watched = [
-            PollFd::new(children.as_fd(), PollFlags::POLLIN),
+            PollFd::new(watch.children.as_fd(), PollFlags::POLLIN),
             PollFd::new(control.as_fd(), PollFlags::POLLIN),
-            PollFd::new(deadline.as_fd(), PollFlags::POLLIN),
+            PollFd::new(watch.deadline.as_fd(), PollFlags::POLLIN),
         ];
         match poll(&mut watched, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -185,8 +215,8 @@ fn wait(
         let ready = watched.each_ref().map(|w| w.any() == Some(true));
 
         if ready[0] {
-            while let Ok(Some(_)) = children.read_signal() {}
-            if let Some(ended) = reap(shell) {
+            while let Ok(Some(_)) = watch.children.read_signal() {}
+            if let Some(ended) = reaper.reap() {
                 return Ok(ended);
             }
         }
@@ -202,25 +232,4 @@ fn wait(
             return Ok(Ended::TimedOut);
         }
     }
-}
-
-/// Collects whoever has died; the shell's end is the command's.
-fn reap(shell: Pid) -> Option<Ended> {
-    let mut ended = None;
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if pid == shell => ended = Some(Ended::Exited(code)),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == shell => {
-                ended = Some(Ended::Signaled(signal as i32));
-            }
-            Ok(WaitStatus::StillAlive) | Err(_) => return ended,
-            Ok(_) => {}
-        }
-    }
-}
-
-/// Kills every process of the namespace in one call, which no fork outruns, and collects them all.
-fn end_everything() {
-    let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
-    while !matches!(waitpid(None, None), Err(Errno::ECHILD)) {}
 }

@@ -12,9 +12,11 @@
 //!
 //! The process is single-threaded throughout, so that forking needs no care for locks.
 
+mod clean;
 mod init;
 mod namespaces;
 mod privileges;
+mod reap;
 mod rlimits;
 mod root;
 mod server;
@@ -22,13 +24,19 @@ mod shell;
 pub mod waiting;
 
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{IoSliceMut, Read, Seek};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::sys::socket::{MsgFlags, send};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, fork};
+
+use self::shell::Way;
 
 use crate::error::Step;
+use crate::limits::Limits;
 use crate::report::{Ended, Report};
 use crate::spec::Spec;
 
@@ -42,10 +50,13 @@ pub const STATE_FD: RawFd = 5;
 /// The argument that makes the helper a server: it builds the root once, and then forks for each launch.
 pub const SERVE: &str = "serve";
 
-/// What a launch is given, besides its standard output and error.
-struct Given {
-    control: OwnedFd,
-    spec: Spec,
+/// What a launch is given.
+struct Launch {
+    /// Standard output and error; `None` where they are in place already.
+    outputs: Option<[OwnedFd; 2]>,
+    /// A memory file with the encoded [`Spec`].
+    spec: OwnedFd,
+    /// The file for the shell's state.
     state: OwnedFd,
 }
 
@@ -88,17 +99,81 @@ pub fn run(serve: bool) -> i32 {
     }
 }
 
-/// One launch, from the start.
+/// One launch, from the start. PID 1 is forked, and its death is the caller's to see in this process.
 fn once(control: &OwnedFd) -> Result<(), Failure> {
     close_from(STATE_FD + 1)?;
     hide()?;
-    let given = Given {
-        control: control.try_clone().at(Step::Descriptors)?,
-        spec: read_spec(inherited(SPEC_FD)?)?,
+    let launch = Launch {
+        outputs: None,
+        spec: inherited(SPEC_FD)?,
         state: inherited(STATE_FD)?,
     };
     namespaces::leave(namespaces::OWN | namespaces::TEMPLATE)?;
-    init::start(given)
+    // SAFETY: the process has one thread.
+    match unsafe { fork() }.at(Step::Init)? {
+        ForkResult::Child => {
+            let ended = root::enter_template()
+                .and_then(|()| root::add_own(&Limits::default()))
+                .and_then(|()| privileges::filter_outer())
+                .and_then(|()| init::live(control, launch, Way::Executed, false));
+            finish(control, ended.map(|_| ()))
+        }
+        ForkResult::Parent { child } => {
+            drop(launch);
+            init::drop_outputs();
+            while matches!(waitpid(child, None), Err(Errno::EINTR)) {}
+            Ok(())
+        }
+    }
+}
+
+/// Ends PID 1, which has reported unless it failed.
+fn finish(control: &OwnedFd, ended: Result<(), Failure>) -> ! {
+    let code = match ended {
+        Ok(()) => 0,
+        Err(failure) => refuse(control.as_raw_fd(), failure),
+    };
+    // SAFETY: ends the process at once; nothing is buffered.
+    unsafe { libc::_exit(code) }
+}
+
+/// The next message with just so many descriptors; `None` at the end. Others are passed over: a stop
+/// that came too late, for one.
+fn receive<const DESCRIPTORS: usize>(
+    socket: RawFd,
+) -> Result<Option<[OwnedFd; DESCRIPTORS]>, Failure> {
+    loop {
+        let mut byte = [0_u8];
+        let mut parts = [IoSliceMut::new(&mut byte)];
+        let mut space = nix::cmsg_space!([RawFd; 8]);
+        let message = match recvmsg::<()>(
+            socket,
+            &mut parts,
+            Some(&mut space),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        ) {
+            Ok(message) => message,
+            Err(Errno::EINTR) => continue,
+            Err(e) => return Err((Step::Descriptors, e.to_string())),
+        };
+        let mut received = Vec::new();
+        for part in message.cmsgs().at(Step::Descriptors)? {
+            if let ControlMessageOwned::ScmRights(descriptors) = part {
+                // SAFETY: the kernel has just made these descriptors, for this process alone.
+                received.extend(
+                    descriptors
+                        .into_iter()
+                        .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+                );
+            }
+        }
+        if message.bytes == 0 {
+            return Ok(None);
+        }
+        if let Ok(launch) = received.try_into() {
+            return Ok(Some(launch));
+        }
+    }
 }
 
 fn close_from(first: RawFd) -> Result<(), Failure> {

@@ -1,10 +1,11 @@
-//! Step 4: capabilities and `no_new_privs`; and the seccomp filter, which the shell's process installs.
+//! Step 4: capabilities and `no_new_privs`; and the seccomp filter, in two parts.
 
 use caps::CapSet;
 use nix::errno::Errno;
 
 use super::{At, Failure};
 use crate::error::Step;
+use crate::seccomp;
 
 /// Gives up every capability for good, in every set, and sets `no_new_privs`.
 pub(super) fn drop_all() -> Result<(), Failure> {
@@ -31,17 +32,19 @@ pub(super) fn drop_all() -> Result<(), Failure> {
     nix::sys::prctl::set_no_new_privs().at(Step::NoNewPrivs)
 }
 
-/// Installs a filter, the bytes of a `sock_filter` array. Needs `no_new_privs`.
-pub(super) fn filter_calls(filter: &[u8]) -> Result<(), Failure> {
-    let program: Vec<seccompiler::sock_filter> = filter
-        .chunks_exact(8)
-        .map(|b| seccompiler::sock_filter {
-            code: u16::from_ne_bytes([b[0], b[1]]),
-            jt: b[2],
-            jf: b[3],
-            k: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
-        })
-        .collect();
+/// Installs a filter for this process and its children. Needs `no_new_privs`.
+pub(super) fn filter_calls(filter: &[seccompiler::sock_filter]) -> Result<(), Failure> {
     // An empty filter is refused here too.
-    seccompiler::apply_filter(&program).at(Step::Seccomp)
+    seccompiler::apply_filter(filter).at(Step::Seccomp)
+}
+
+/// The greater part of the policy, for whatever forks for commands, and its children.
+pub(super) fn filter_outer() -> Result<(), Failure> {
+    nix::sys::prctl::set_no_new_privs().at(Step::NoNewPrivs)?;
+    filter_calls(&seccomp::filters().at(Step::Seccomp)?.outer)
+}
+
+/// The rest of it, for PID 1 and the command.
+pub(super) fn filter_inner() -> Result<(), Failure> {
+    filter_calls(&seccomp::filters().at(Step::Seccomp)?.inner)
 }

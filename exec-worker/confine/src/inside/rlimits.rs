@@ -14,7 +14,7 @@ pub(super) fn set(limits: &Limits) -> Result<(), Failure> {
         (Resource::RLIMIT_DATA, limits.memory_bytes),
         (Resource::RLIMIT_FSIZE, limits.file_size_bytes),
         (Resource::RLIMIT_MEMLOCK, 64 << 10),
-        (Resource::RLIMIT_MSGQUEUE, 64 << 10),
+        (Resource::RLIMIT_MSGQUEUE, 0),
         (Resource::RLIMIT_NOFILE, limits.open_files),
         // PID 1 of the namespace counts too.
         (Resource::RLIMIT_NPROC, limits.processes + 1),

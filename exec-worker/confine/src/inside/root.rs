@@ -165,7 +165,8 @@ fn build() -> io::Result<()> {
 }
 
 /// What a command may write, and the mode of each.
-const WRITABLE: &[(&str, &str)] = &[(HOME, "0700"), ("/tmp", "1777"), ("/dev/shm", "1777")];
+pub(super) const WRITABLE: &[(&str, &str)] =
+    &[(HOME, "0700"), ("/tmp", "1777"), ("/dev/shm", "1777")];
 
 fn size(limits: &Limits) -> String {
     let inodes = 65_536.max(limits.disk_bytes / 4096);

@@ -6,26 +6,21 @@
 //! one launch, and the next one is forked. All end when the caller does.
 
 use std::ffi::CString;
-use std::io::IoSliceMut;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigHandler, Signal, signal};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{close, pipe2, read};
 
-use super::init::Role;
 use super::namespaces::{self, SANDBOX_ID};
 use super::shell::Way;
-use super::{At, CONTROL_FD, Failure, Given, close_from, hide, init, read_spec, root, waiting};
+use super::{
+    At, CONTROL_FD, Failure, Launch, close_from, finish, hide, init, privileges, receive, root,
+    waiting,
+};
 use crate::error::Step;
 use crate::limits::Limits;
-use crate::seccomp;
-
-/// Standard output, standard error, control, specification, state.
-const DESCRIPTORS: usize = 5;
 
 /// A PID 1 that dies before its launch; after so many in a row the next would die too.
 const FAILURES: u32 = 3;
@@ -52,8 +47,7 @@ pub(super) fn run(socket: RawFd) -> Result<(), Failure> {
 /// Forks a PID 1 for each launch until the caller's end of the socket is closed. With [`Way::Waiting`] it
 /// returns in the process, too, that is confined and has this command to run.
 pub(super) fn serve(socket: RawFd, way: Way) -> Result<Option<CString>, Failure> {
-    // Compiled once, for all its forks.
-    seccomp::filter().at(Step::Seccomp)?;
+    privileges::filter_outer()?;
     // Nobody waits for the children; their reports go to the caller.
     // SAFETY: no handler is installed.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.at(Step::Init)?;
@@ -89,42 +83,6 @@ fn has_ended(socket: RawFd) -> bool {
     ready != 0
 }
 
-/// The descriptors of the next launch; a message that has others is none, and the caller sees it end.
-fn receive(socket: RawFd) -> Result<Option<[OwnedFd; DESCRIPTORS]>, Failure> {
-    loop {
-        let mut byte = [0_u8];
-        let mut parts = [IoSliceMut::new(&mut byte)];
-        let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS]);
-        let message = match recvmsg::<()>(
-            socket,
-            &mut parts,
-            Some(&mut space),
-            MsgFlags::MSG_CMSG_CLOEXEC,
-        ) {
-            Ok(message) => message,
-            Err(Errno::EINTR) => continue,
-            Err(e) => return Err((Step::Descriptors, e.to_string())),
-        };
-        let mut received = Vec::new();
-        for part in message.cmsgs().at(Step::Descriptors)? {
-            if let ControlMessageOwned::ScmRights(descriptors) = part {
-                // SAFETY: the kernel has just made these descriptors, for this process alone.
-                received.extend(
-                    descriptors
-                        .into_iter()
-                        .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
-                );
-            }
-        }
-        if message.bytes == 0 {
-            return Ok(None);
-        }
-        if let Ok(launch) = received.try_into() {
-            return Ok(Some(launch));
-        }
-    }
-}
-
 /// Forks a PID 1, which waits for a launch; it says on `tell` that it has one.
 fn fork_init(socket: RawFd, tell: OwnedFd, way: Way) -> Result<Option<CString>, Failure> {
     let flags = (namespaces::OWN | CloneFlags::from_bits_retain(libc::SIGCHLD)).bits();
@@ -143,24 +101,16 @@ fn fork_init(socket: RawFd, tell: OwnedFd, way: Way) -> Result<Option<CString>, 
             let _ = nix::unistd::write(&tell, b"T");
             drop(tell);
             let _ = close(socket);
-            let ended = ready.and_then(|()| {
-                take_outputs(stdout, stderr)?;
-                let control = control.try_clone().at(Step::Descriptors)?;
-                let spec = read_spec(spec)?;
-                root::resize_own(&spec.limits)?;
-                init::serve(
-                    Given {
-                        control,
-                        spec,
-                        state,
-                    },
-                    way,
-                )
-            });
-            if let Ok(Role::Shell(command)) = ended {
-                return Ok(Some(command));
+            let launch = Launch {
+                outputs: Some([stdout, stderr]),
+                spec,
+                state,
+            };
+            match ready.and_then(|()| init::live(&control, launch, way, true)) {
+                Ok(Some(command)) => Ok(Some(command)),
+                Ok(None) => finish(&control, Ok(())),
+                Err(failure) => finish(&control, Err(failure)),
             }
-            init::finish(&control, ended)
         }
         _ => Ok(None),
     }
@@ -173,14 +123,4 @@ fn become_init() -> Result<(), Failure> {
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.at(Step::Init)?;
     namespaces::map_ids(SANDBOX_ID, SANDBOX_ID)?;
     root::add_own(&Limits::default())
-}
-
-fn take_outputs(stdout: OwnedFd, stderr: OwnedFd) -> Result<(), Failure> {
-    for (from, to) in [(stdout, 1), (stderr, 2)] {
-        // SAFETY: dup2 onto the standard descriptors, which stay open throughout.
-        if unsafe { libc::dup2(from.as_raw_fd(), to) } < 0 {
-            return Err((Step::Descriptors, Errno::last().to_string()));
-        }
-    }
-    Ok(())
 }

@@ -8,9 +8,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::unistd::{chdir, execve, setsid};
 
-use super::{At, Failure, privileges, rlimits, standard};
+use super::{At, Failure, rlimits, standard};
 use crate::error::Step;
-use crate::seccomp;
 use crate::shell::{COMMAND_FD, SCRIPT_FD, executed, state_fd, waiting_session};
 use crate::spec::{HOME, Spec};
 
@@ -53,8 +52,7 @@ fn confine(spec: &Spec, state: &OwnedFd) -> Result<(), Failure> {
     place(state, state_fd(spec.shell))?;
     // Only now: the numbers above may lie past the limit on descriptors.
     rlimits::set(&spec.limits)?;
-    enter_cwd(&spec.cwd)?;
-    privileges::filter_calls(seccomp::filter().at(Step::Seccomp)?)
+    enter_cwd(&spec.cwd)
 }
 
 /// The working directory may be gone: a session must not be stuck for that.

@@ -27,6 +27,8 @@ pub struct Session {
     pub shell_state: String,
     pub limits: Limits,
     pub shell: Shell,
+    /// Under which what serves it is kept for its next command.
+    pub key: Option<u128>,
 }
 
 /// What one command did.
@@ -59,6 +61,7 @@ impl Session {
             shell_state: String::new(),
             limits: Limits::default(),
             shell: Shell::Bash,
+            key: None,
         }
     }
 
@@ -77,7 +80,7 @@ impl Session {
             .shell
             .prepare(&start, self.limits.clone())
             .expect("a sound specification");
-        Running::start(launcher, &spec).expect("the launcher starts")
+        Running::start(launcher, self.key, &spec).expect("the launcher starts")
     }
 
     pub fn finish(&mut self, mut running: Running) -> Ran {

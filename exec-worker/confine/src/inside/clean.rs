@@ -1,0 +1,54 @@
+//! Whether a command, all of whose processes have ended, has left anything behind in its namespaces.
+
+use nix::dir::Dir;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, fstat};
+
+use super::root::WRITABLE;
+
+/// True where the next command would find what this one found: no file, and no System V object. POSIX
+/// queues cannot be made (their limit is 0), sockets and locks end with their processes, and everything
+/// else is read-only.
+pub(super) fn is_clean() -> bool {
+    WRITABLE.iter().all(|(path, mode)| is_empty(path, mode)) && !has_system_v_objects()
+}
+
+fn is_empty(path: &str, mode: &str) -> bool {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+    let Ok(mut folder) = Dir::open(path, flags, Mode::empty()) else {
+        return false;
+    };
+    let unchanged = fstat(&folder)
+        .is_ok_and(|s| u32::from_str_radix(mode, 8).is_ok_and(|mode| s.st_mode & 0o7777 == mode));
+    unchanged
+        && folder
+            .iter()
+            .all(|entry| entry.is_ok_and(|e| matches!(e.file_name().to_bytes(), b"." | b"..")))
+}
+
+/// `SHM_INFO` and `struct shm_info` of the kernel's `linux/shm.h`, which libc lacks.
+const SHM_INFO: libc::c_int = 14;
+
+#[repr(C)]
+struct ShmInfo {
+    used_ids: libc::c_int,
+    pages: [libc::c_ulong; 5],
+}
+
+fn has_system_v_objects() -> bool {
+    // SAFETY: each call writes one structure of its own kind, all of which are valid when zeroed.
+    unsafe {
+        let mut memory: ShmInfo = std::mem::zeroed();
+        let mut semaphores: libc::seminfo = std::mem::zeroed();
+        let mut queues: libc::msginfo = std::mem::zeroed();
+        let told = [
+            libc::shmctl(0, SHM_INFO, (&raw mut memory).cast()),
+            libc::semctl(0, 0, libc::SEM_INFO, &raw mut semaphores),
+            libc::msgctl(0, libc::MSG_INFO, (&raw mut queues).cast()),
+        ];
+        told.iter().any(|&r| r < 0)
+            || memory.used_ids != 0
+            || semaphores.semusz != 0
+            || queues.msgpool != 0
+    }
+}
