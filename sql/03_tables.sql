@@ -210,15 +210,17 @@ comment on column shell.commands.shell_state_after is 'Shell state it left.';
 -- The queue. Rows leave these two as soon as they are claimed or finished, so they stay as small as the work at hand.
 create index commands_pending on shell.commands (user_id, environment_id, id) where status = 'pending';
 create unique index commands_one_running on shell.commands (environment_id) where status = 'running';
-create index commands_held_by on shell.commands (worker_id) where status = 'running';
 
 -- The log.
 create index commands_of_user on shell.commands (user_id, id);
 create index commands_of_session on shell.commands (environment_id, id);
 create index commands_replaying on shell.commands (replay_of) where replay_of is not null;
 
+-- A page keeps room for what its commands become: else claim and finish each write to some other page of a long
+-- history, wherever a gap is, and the first write to a page after a checkpoint is logged whole.
 -- Half of a busy log's rows are dead versions of the other half; vacuum by count, not by share of a long history.
 alter table shell.commands set (
+  fillfactor = 90,
   autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 20000,
   autovacuum_analyze_scale_factor = 0.02, autovacuum_analyze_threshold = 2000
 );

@@ -23,7 +23,10 @@ begin
 
   if session is null then
     session := shell.default_session(submit_command.user_id);
-  else
+  elsif not exists (
+    select from shell.environments as e where e.id = session and e.user_id = submit_command.user_id
+  ) then
+    -- These say which of the two is wrong.
     perform shell.require_user(submit_command.user_id);
     perform shell.require_session(submit_command.user_id, session);
   end if;
