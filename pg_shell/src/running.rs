@@ -3,11 +3,14 @@
 //! It is kept where an exiting backend finds it. An ERROR (cancel, `statement_timeout`) unwinds, and
 //! [`Command`] is dropped; FATAL (`pg_terminate_backend`, the postmaster's death) runs no destructor, and
 //! the callback that is registered here ends the command instead. Should the backend be killed outright,
-//! the kernel closes its end of the control socket, and the helper ends everything.
+//! the kernel closes its end of the control socket, and PID 1 ends everything.
+//!
+//! The launcher is started by a backend's first command and serves it for life.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use confine::{Launcher, Outcome, Output, Running, Spec};
 use pgrx::prelude::*;
@@ -19,7 +22,11 @@ const DESCRIPTORS: usize = 24;
 /// How often a command that says nothing is looked at, in milliseconds.
 const PATIENCE: i64 = 1000;
 
+/// How long the processes of a command that is given up may take to end, before nobody waits for it.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
 thread_local! {
+    static LAUNCHER: RefCell<Option<(PathBuf, Launcher)>> = const { RefCell::new(None) };
     static RUNNING: RefCell<Option<Running>> = const { RefCell::new(None) };
     static WILL_END_AT_EXIT: Cell<bool> = const { Cell::new(false) };
 }
@@ -36,8 +43,7 @@ impl Command {
         let command = Command {
             _descriptors: Descriptors::reserve()?,
         };
-        let running = Running::start(&Launcher::spawning(launcher.to_owned()), None, spec)?;
-        RUNNING.set(Some(running));
+        RUNNING.set(Some(start(launcher, spec)?));
         Ok(command)
     }
 
@@ -68,8 +74,23 @@ impl Command {
 
 impl Drop for Command {
     fn drop(&mut self) {
-        RUNNING.take();
+        if let Some(running) = RUNNING.take() {
+            running.end(END_PATIENCE);
+        }
     }
+}
+
+/// Starts it with the launcher of this backend. What served a role's command may serve its next one.
+fn start(path: &Path, spec: &Spec) -> Result<Running, confine::Error> {
+    // SAFETY: reads a variable of this backend.
+    let role = unsafe { pg_sys::GetUserId() };
+    LAUNCHER.with_borrow_mut(|launcher| {
+        if launcher.as_ref().is_none_or(|(started, _)| started != path) {
+            *launcher = Some((path.to_owned(), Launcher::serving(path.to_owned())));
+        }
+        let (_, launcher) = launcher.as_ref().expect("set above");
+        Running::start(launcher, Some(role.to_u32().into()), spec)
+    })
 }
 
 /// Waits until the command has something to say, or somebody something for this backend.

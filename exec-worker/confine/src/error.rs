@@ -17,6 +17,8 @@ pub enum Step {
     IdMap,
     /// Starting the namespace's first process.
     Init,
+    /// Making a network with nothing in it.
+    Network,
     /// Building and entering the private root.
     Root,
     /// Setting the hostname.
@@ -44,6 +46,7 @@ impl fmt::Display for Step {
             Step::Namespaces => "making namespaces",
             Step::IdMap => "mapping user ids",
             Step::Init => "starting the first process of the namespace",
+            Step::Network => "making a network of its own",
             Step::Root => "entering the private root",
             Step::Hostname => "setting the hostname",
             Step::Fork => "starting the shell's process",

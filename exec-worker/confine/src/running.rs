@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
+
+use nix::sys::time::TimeSpec;
 
 use crate::capture::{Capture, Output};
 use crate::error::{Context, Error};
@@ -180,6 +183,28 @@ impl Running {
         }
         if let Some(helper) = &self.helper {
             helper.kill();
+        }
+    }
+
+    /// Ends every process of the command, and waits until they have ended, but not longer than `patience`.
+    pub fn end(mut self, patience: Duration) {
+        if self.report.is_some() {
+            return;
+        }
+        self.stop(Stop::Cancelled);
+        let deadline = Instant::now() + patience;
+        while let Some(control) = &self.control {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut watched = [PollFd::new(control.as_fd(), PollFlags::POLLIN)];
+            match ppoll(&mut watched, Some(TimeSpec::from_duration(left)), None) {
+                Err(Errno::EINTR) => {}
+                Ok(n) if n > 0 => {
+                    if self.read_report().is_err() || self.report.is_some() {
+                        return;
+                    }
+                }
+                _ => return,
+            }
         }
     }
 

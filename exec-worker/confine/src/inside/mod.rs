@@ -15,6 +15,7 @@
 mod clean;
 mod init;
 mod namespaces;
+mod network;
 mod privileges;
 mod reap;
 mod rlimits;

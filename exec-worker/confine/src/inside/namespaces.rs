@@ -29,7 +29,8 @@ pub(super) const TEMPLATE: CloneFlags = CloneFlags::CLONE_NEWUSER
 pub(super) const OWN: CloneFlags = CloneFlags::CLONE_NEWUSER
     .union(CloneFlags::CLONE_NEWPID)
     .union(CloneFlags::CLONE_NEWNS)
-    .union(CloneFlags::CLONE_NEWIPC);
+    .union(CloneFlags::CLONE_NEWIPC)
+    .union(CloneFlags::CLONE_NEWNET);
 
 /// Leaves these of the host's namespaces. The next child is PID 1 of a new pid namespace, if that is one.
 pub(super) fn leave(flags: CloneFlags) -> Result<(), Failure> {

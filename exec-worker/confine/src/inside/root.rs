@@ -17,7 +17,7 @@ use std::path::Path;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{chdir, fchdir, pivot_root, sethostname};
 
-use super::{At, Failure};
+use super::{At, Failure, network};
 use crate::error::Step;
 use crate::limits::Limits;
 use crate::spec::HOME;
@@ -51,8 +51,9 @@ pub(super) fn enter_template() -> Result<(), Failure> {
     build().at(Step::Root)
 }
 
-/// Adds what each command has to itself: home, `/tmp`, `/dev/shm`, `/proc`.
+/// Adds what each command has to itself: the loopback, home, `/tmp`, `/dev/shm`, `/proc`.
 pub(super) fn add_own(limits: &Limits) -> Result<(), Failure> {
+    network::loopback_up()?;
     mount_own(limits).at(Step::Root)
 }
 
