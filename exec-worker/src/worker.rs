@@ -82,7 +82,10 @@ impl Worker {
         };
         Ok(Worker {
             terms,
-            held: Held::new(Executor::new(launcher, shell, chunk_sender), slots),
+            held: Held::new(
+                Executor::new(launcher, shell, config.max_limits.clone(), chunk_sender),
+                slots,
+            ),
             notices: mpsc::unbounded_channel(),
             chunks,
             id: None,
