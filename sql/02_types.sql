@@ -14,6 +14,45 @@ create domain shell.variables as jsonb
 comment on domain shell.variables is
   'Environment variables: a JSON object of strings; names are not empty and hold no =; 1 MiB at most.';
 
+-- The limits of a command, each a type of its own, so that its range is written once for every column that holds
+-- it. The launcher has the same ranges: exec-worker/confine/src/limits.rs.
+create domain shell.wall_seconds as bigint
+  constraint wall_seconds_in_range check (value between 1 and 86400);
+comment on domain shell.wall_seconds is '1 to 86400';
+create domain shell.cpu_seconds as bigint
+  constraint cpu_seconds_in_range check (value between 1 and 86400);
+comment on domain shell.cpu_seconds is '1 to 86400';
+create domain shell.memory_bytes as bigint
+  constraint memory_bytes_in_range check (value between 16777216 and 1099511627776);
+comment on domain shell.memory_bytes is '16777216 to 1099511627776';
+create domain shell.processes as bigint
+  constraint processes_in_range check (value between 1 and 32768);
+comment on domain shell.processes is '1 to 32768';
+create domain shell.open_files as bigint
+  constraint open_files_in_range check (value between 32 and 65536);
+comment on domain shell.open_files is '32 to 65536';
+create domain shell.file_size_bytes as bigint
+  constraint file_size_bytes_in_range check (value between 65536 and 1099511627776);
+comment on domain shell.file_size_bytes is '65536 to 1099511627776';
+create domain shell.disk_bytes as bigint
+  constraint disk_bytes_in_range check (value between 65536 and 1099511627776);
+comment on domain shell.disk_bytes is '65536 to 1099511627776';
+create domain shell.output_bytes as bigint
+  constraint output_bytes_in_range check (value between 1 and 67108864);
+comment on domain shell.output_bytes is '1 to 67108864';
+
+create type shell.limits as (
+  wall_seconds shell.wall_seconds,
+  cpu_seconds shell.cpu_seconds,
+  memory_bytes shell.memory_bytes,
+  processes shell.processes,
+  open_files shell.open_files,
+  file_size_bytes shell.file_size_bytes,
+  disk_bytes shell.disk_bytes,
+  output_bytes shell.output_bytes
+);
+comment on type shell.limits is 'What a command may use. What is null is left to others: sandbox, default, maximum.';
+
 -- What a worker is handed when it claims a command.
 create type shell.claimed_command as (
   command_id bigint,
@@ -24,12 +63,13 @@ create type shell.claimed_command as (
   cwd text,
   env jsonb,
   shell_state text,
-  wall_seconds int,
-  cpu_seconds int,
+  wall_seconds bigint,
+  cpu_seconds bigint,
   memory_bytes bigint,
-  processes int,
-  open_files int,
+  processes bigint,
+  open_files bigint,
   file_size_bytes bigint,
+  disk_bytes bigint,
   output_bytes bigint
 );
 

@@ -16,28 +16,22 @@ create table shell.sandboxes (
   name text not null default 'default',
   image text not null default 'host',
   variables shell.variables not null default '{}',
-  wall_seconds int,
-  cpu_seconds int,
-  memory_bytes bigint,
-  processes int,
-  open_files int,
-  file_size_bytes bigint,
-  output_bytes bigint,
+  wall_seconds shell.wall_seconds,
+  cpu_seconds shell.cpu_seconds,
+  memory_bytes shell.memory_bytes,
+  processes shell.processes,
+  open_files shell.open_files,
+  file_size_bytes shell.file_size_bytes,
+  disk_bytes shell.disk_bytes,
+  output_bytes shell.output_bytes,
   created_at timestamptz not null default now(),
 
   unique (owner_id, name),
   constraint sandbox_name_is_printable check (name ~ '^[^[:cntrl:]]{1,64}$'),
-  constraint image_is_known check (image = 'host'),
-  constraint wall_seconds_in_range check (wall_seconds between 1 and 86400),
-  constraint cpu_seconds_in_range check (cpu_seconds between 1 and 86400),
-  constraint memory_bytes_in_range check (memory_bytes between 16777216 and 1099511627776),
-  constraint processes_in_range check (processes between 1 and 32768),
-  constraint open_files_in_range check (open_files between 32 and 65536),
-  constraint file_size_bytes_in_range check (file_size_bytes between 0 and 1099511627776),
-  constraint output_bytes_in_range check (output_bytes between 0 and 67108864)
+  constraint image_is_known check (image = 'host')
 );
 comment on table shell.sandboxes is
-  'What its sessions share: owner, base image, limits, first variables. A limit that is null is the worker''s default.';
+  'What its sessions share: owner, base image, limits, first variables. A limit that is null is shell.default_limits().';
 comment on column shell.sandboxes.id is 'Its sessions name it by this.';
 comment on column shell.sandboxes.owner_id is 'Whose it is.';
 comment on column shell.sandboxes.name is 'One name a user; the first sandbox is called default.';
@@ -45,10 +39,11 @@ comment on column shell.sandboxes.image is 'The read-only system, by name; "host
 comment on column shell.sandboxes.variables is 'Variables that a new session in this sandbox begins with.';
 comment on column shell.sandboxes.wall_seconds is 'Seconds a command may take by the clock.';
 comment on column shell.sandboxes.cpu_seconds is 'CPU seconds one process may use.';
-comment on column shell.sandboxes.memory_bytes is 'Bytes of address space one process may map.';
+comment on column shell.sandboxes.memory_bytes is 'Bytes of private writable memory one process may have.';
 comment on column shell.sandboxes.processes is 'Processes and threads at a time.';
 comment on column shell.sandboxes.open_files is 'Descriptors one process may hold.';
 comment on column shell.sandboxes.file_size_bytes is 'Bytes one file may grow to.';
+comment on column shell.sandboxes.disk_bytes is 'Bytes in the home folder, and the same again in /tmp and in /dev/shm.';
 comment on column shell.sandboxes.output_bytes is 'Bytes of output kept; a command that prints more is stopped.';
 comment on column shell.sandboxes.created_at is 'When it was made.';
 
@@ -152,6 +147,7 @@ create table shell.commands (
   attempt int not null default 0,
   cancel_requested_at timestamptz,
   replay_of bigint,
+  limits shell.limits,
 
   cwd_after shell.absolute_path,
   env_after shell.variables,
@@ -202,6 +198,8 @@ comment on column shell.commands.attempt is
   'How many times it was claimed. With worker_id this is the lease: a write-back under an older one is refused.';
 comment on column shell.commands.cancel_requested_at is 'When cancel_command asked its worker to end it.';
 comment on column shell.commands.replay_of is 'The command that this one replays.';
+comment on column shell.commands.limits is
+  'What its submitter asked for; null where nothing. The least of this, sandbox or default, and maximum counts.';
 comment on column shell.commands.cwd_after is
   'Working directory it left; null, like the next two, where it left the state as it was.';
 comment on column shell.commands.env_after is 'Exported variables it left.';

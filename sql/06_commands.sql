@@ -1,11 +1,70 @@
 -- What a user does with commands: submit, read, wait, cancel.
 
-create function shell.submit_command(user_id uuid, command text, environment_id uuid default null) returns bigint
+create function shell.require_limits(limits jsonb, environment_id uuid) returns shell.limits
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  wanted shell.limits;
+  wrong text;
+begin
+  if jsonb_typeof(require_limits.limits) <> 'object' then
+    wrong := 'the limits are not a JSON object';
+  else
+    select
+      case
+        when a.attname is null then format('there is no limit "%s"', left(l.key, 40))
+        else format('%s is not a positive whole number: %s', l.key, left(l.value::text, 40))
+      end into wrong
+    from jsonb_each(require_limits.limits) as l
+    left join pg_attribute as a on a.attrelid = 'shell.limits'::regclass and a.attname = l.key
+    where a.attname is null or l.value::text !~ '^[1-9][0-9]{0,15}$'
+    limit 1;
+  end if;
+
+  if wrong is null then
+    begin
+      wanted := jsonb_populate_record(null::shell.limits, require_limits.limits);
+    exception when check_violation then
+      get stacked diagnostics wrong = pg_datatype_name;
+      wrong := format('%s is out of its range: %s', wrong, require_limits.limits ->> wrong);
+    end;
+  end if;
+
+  if wrong is null then
+    select format('%s is more than the %s of the session''s sandbox: %s', l.key, to_jsonb(s) ->> l.key, l.value)
+    into wrong
+    from jsonb_each(require_limits.limits) as l, shell.environments as e
+    join shell.sandboxes as s on s.id = e.sandbox_id
+    where e.id = require_limits.environment_id and l.value::bigint > (to_jsonb(s) ->> l.key)::bigint
+    limit 1;
+  end if;
+
+  if wrong is not null then
+    raise exception using
+      errcode = 'PS016',
+      message = wrong,
+      hint = format(
+        'Give a JSON object of whole numbers, no more than the sandbox''s own, with any of: %s.',
+        (select string_agg(format('%s (%s)', a.attname, obj_description(a.atttypid, 'pg_type')), ', ' order by a.attnum)
+         from pg_attribute as a where a.attrelid = 'shell.limits'::regclass));
+  end if;
+  return case when require_limits.limits <> '{}' then wanted end;
+end
+$$;
+comment on function shell.require_limits(jsonb, uuid) is
+  'The limits that a JSON object asks for in a session; null for none. '
+  'Raises PS016 where it is no such object, or asks for more than the sandbox''s own.';
+
+create function shell.submit_command(
+  user_id uuid, command text, environment_id uuid default null, limits jsonb default null
+) returns bigint
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   session uuid := submit_command.environment_id;
+  wanted shell.limits;
   command_id bigint;
 begin
   if submit_command.command is null or submit_command.command !~ '\S' then
@@ -30,14 +89,17 @@ begin
     perform shell.require_user(submit_command.user_id);
     perform shell.require_session(submit_command.user_id, session);
   end if;
+  if submit_command.limits is not null then
+    wanted := shell.require_limits(submit_command.limits, session);
+  end if;
 
   -- Ids of one session must become visible in their order, so its submitters take turns until commit.
   -- A lock of its own: a row lock here would make the worker's write-back wait for a user's transaction.
   perform pg_advisory_xact_lock(hashtextextended('pg_shell submit ' || session::text, 0));
 
   insert into shell.commands
-    (user_id, environment_id, command, cwd_snapshot, env_snapshot, shell_state_snapshot)
-  select submit_command.user_id, e.id, submit_command.command, e.cwd, e.env, e.shell_state
+    (user_id, environment_id, command, limits, cwd_snapshot, env_snapshot, shell_state_snapshot)
+  select submit_command.user_id, e.id, submit_command.command, wanted, e.cwd, e.env, e.shell_state
   from shell.environments as e
   where e.id = session
   returning id into command_id;
@@ -46,9 +108,11 @@ begin
   return command_id;
 end
 $$;
-comment on function shell.submit_command(uuid, text, uuid) is
+comment on function shell.submit_command(uuid, text, uuid, jsonb) is
   'Queues a command in the session (the user''s default one unless named) and returns its id. '
-  'Raises PS001 to PS005 for an unknown user, an unknown or foreign session, an empty or over-long command.';
+  'limits is an object of shell.limits'' keys: less than the command would have without. '
+  'Raises PS001 to PS005 for an unknown user, an unknown or foreign session, an empty or over-long command, '
+  'PS016 for limits that cannot be.';
 
 create function shell.latest_output(user_id uuid, n int default 20)
 returns table (id bigint, command text, output text, exit_code int, status text, submitted_at timestamptz)

@@ -82,6 +82,8 @@ declare
   session_wrapped boolean;
   wrapped boolean := false;
   claimed_in_round boolean := false;
+  standard shell.limits;
+  maximum shell.limits;
 begin
   turn := coalesce(turn, nobody);
   <<users>>
@@ -145,8 +147,11 @@ begin
   if chosen = '{}' then
     return;
   end if;
+  standard := shell.default_limits();
+  maximum := shell.maximum_limits();
 
   -- One statement for them all: a statement each costs three times as much.
+  -- Here, and nowhere else, stands which limits hold. What nobody has limited, null, is passed over by least().
   return query
     with claimed as (
       update shell.commands as c
@@ -157,7 +162,14 @@ begin
       join shell.sandboxes as s on s.id = e.sandbox_id
       where c.id = any (chosen) and e.id = c.environment_id
       returning c.id, c.attempt, c.user_id, c.environment_id, c.command, e.cwd::text, e.env::jsonb, e.shell_state,
-        s.wall_seconds, s.cpu_seconds, s.memory_bytes, s.processes, s.open_files, s.file_size_bytes, s.output_bytes
+        least(maximum.wall_seconds, coalesce(s.wall_seconds, standard.wall_seconds), (c.limits).wall_seconds)::bigint,
+        least(maximum.cpu_seconds, coalesce(s.cpu_seconds, standard.cpu_seconds), (c.limits).cpu_seconds)::bigint,
+        least(maximum.memory_bytes, coalesce(s.memory_bytes, standard.memory_bytes), (c.limits).memory_bytes)::bigint,
+        least(maximum.processes, coalesce(s.processes, standard.processes), (c.limits).processes)::bigint,
+        least(maximum.open_files, coalesce(s.open_files, standard.open_files), (c.limits).open_files)::bigint,
+        least(maximum.file_size_bytes, coalesce(s.file_size_bytes, standard.file_size_bytes), (c.limits).file_size_bytes)::bigint,
+        least(maximum.disk_bytes, coalesce(s.disk_bytes, standard.disk_bytes), (c.limits).disk_bytes)::bigint,
+        least(maximum.output_bytes, coalesce(s.output_bytes, standard.output_bytes), (c.limits).output_bytes)::bigint
     )
     select claimed.* from claimed order by array_position(chosen, claimed.id);
 end

@@ -27,7 +27,9 @@ grant select on all tables in schema shell to shell_admin;
 grant insert, update on shell.users, shell.sandboxes to shell_admin;
 grant insert, update on shell.environments to shell_admin;
 grant execute on function
-  shell.submit_command(uuid, text, uuid),
+  shell.default_limits(),
+  shell.maximum_limits(),
+  shell.submit_command(uuid, text, uuid, jsonb),
   shell.latest_output(uuid, int),
   shell.wait_command(bigint, interval),
   shell.cancel_command(bigint),

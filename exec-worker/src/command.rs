@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use confine::shell::{State, StateError};
-use confine::{Ended, Limits, Outcome, Output, Stop, Stream};
+use confine::{Ended, Exceeded, LIMITS, Limits, Outcome, Output, RANGES, Stream};
 use serde::Serialize;
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
@@ -68,23 +68,13 @@ impl Claimed {
     }
 }
 
-/// The sandbox's limits; null is the default.
+/// The limits that the database reckons; the worker holds them against its own once more.
 fn limits(row: &Row) -> Result<Limits, tokio_postgres::Error> {
-    let small = |name| row.try_get::<_, Option<i32>>(name);
-    let large = |name| row.try_get::<_, Option<i64>>(name);
-    let d = Limits::default();
-    // The columns' CHECKs leave no negative number.
-    Ok(Limits {
-        wall: small("wall_seconds")?
-            .map_or(d.wall, |s| Duration::from_secs(s.unsigned_abs().into())),
-        cpu_seconds: small("cpu_seconds")?.map_or(d.cpu_seconds, |n| n.unsigned_abs().into()),
-        memory_bytes: large("memory_bytes")?.map_or(d.memory_bytes, i64::unsigned_abs),
-        processes: small("processes")?.map_or(d.processes, |n| n.unsigned_abs().into()),
-        open_files: small("open_files")?.map_or(d.open_files, |n| n.unsigned_abs().into()),
-        file_size_bytes: large("file_size_bytes")?.map_or(d.file_size_bytes, i64::unsigned_abs),
-        disk_bytes: d.disk_bytes,
-        output_bytes: large("output_bytes")?.map_or(d.output_bytes, |n| n.unsigned_abs() as usize),
-    })
+    let mut values = [None; LIMITS];
+    for (value, (name, _)) in values.iter_mut().zip(RANGES) {
+        *value = row.try_get::<_, Option<i64>>(name)?;
+    }
+    Ok(Limits::from_untrusted(values))
 }
 
 /// `shell.command_result`.
@@ -117,7 +107,7 @@ pub struct Finished {
 impl Finished {
     /// What is written of a command that ran.
     pub fn new(claimed: &Claimed, began: Instant, outcome: Outcome, output: &Output) -> Finished {
-        let mut end = End::of(&outcome, &claimed.limits);
+        let mut end = End::of(&outcome, &claimed.limits, output);
         let mut after = None;
         if let Ended::Exited(_) = outcome.report.ended {
             match State::read(&outcome.state, &claimed.env) {
@@ -128,7 +118,7 @@ impl Finished {
                     end.failure = Some("limit");
                     end.reason = Some(format!(
                         "{}; the session's state is as it was before.",
-                        capitalized(&e)
+                        capitalized(&e.to_string())
                     ));
                 }
             }
@@ -235,8 +225,7 @@ fn micros(d: Duration) -> u64 {
     u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn capitalized(e: &StateError) -> String {
-    let text = e.to_string();
+fn capitalized(text: &str) -> String {
     text[..1].to_uppercase() + &text[1..]
 }
 
@@ -249,54 +238,46 @@ struct End {
 }
 
 impl End {
-    fn of(outcome: &Outcome, limits: &Limits) -> End {
-        let killed = |failure, reason: String| End {
+    fn of(outcome: &Outcome, limits: &Limits, output: &Output) -> End {
+        let (exit_code, signal) = match outcome.report.ended {
+            Ended::Exited(code) => (Some(code), None),
+            Ended::Signaled(signal) => (Some(128 + signal), Some(signal)),
+            Ended::TimedOut | Ended::Stopped | Ended::LauncherDied => (Some(128 + 9), Some(9)),
+            Ended::Refused(..) => (None, None),
+        };
+        let because = |failure, reason| End {
             failure: Some(failure),
             reason: Some(reason),
-            exit_code: Some(128 + 9),
-            signal: Some(9),
+            exit_code,
+            signal,
         };
-        match (&outcome.report.ended, outcome.stopped) {
-            (Ended::Exited(0), _) => End {
+        if let Some(limit) = outcome.exceeded(limits, output) {
+            let failure = match limit {
+                Exceeded::Wall(_) => "timeout",
+                Exceeded::Memory(_) => "out_of_memory",
+                Exceeded::Cpu(_) | Exceeded::FileSize(_) | Exceeded::Output(_) => "limit",
+            };
+            return because(failure, capitalized(&limit.to_string()) + ".");
+        }
+        match &outcome.report.ended {
+            Ended::Exited(0) => End {
                 failure: None,
                 reason: None,
-                exit_code: Some(0),
-                signal: None,
+                exit_code,
+                signal,
             },
-            (Ended::Exited(code), _) => End {
-                failure: Some("exit"),
-                reason: Some(format!("The command exited with code {code}.")),
-                exit_code: Some(*code),
-                signal: None,
-            },
-            (Ended::Signaled(signal), _) => End {
-                failure: Some("signal"),
-                reason: Some(format!("Signal {signal} ended the shell.")),
-                exit_code: Some(128 + signal),
-                signal: Some(*signal),
-            },
-            (Ended::TimedOut, _) => killed(
-                "timeout",
-                format!(
-                    "The command took longer than {} seconds and was ended.",
-                    limits.wall.as_secs_f64()
-                ),
+            Ended::Exited(code) => because("exit", format!("The command exited with code {code}.")),
+            Ended::Signaled(signal) => {
+                because("signal", format!("Signal {signal} ended the shell."))
+            }
+            Ended::Stopped | Ended::TimedOut => {
+                because("cancelled", "The command was cancelled.".into())
+            }
+            Ended::Refused(step, reason) => because(
+                "refused",
+                format!("The command was not run: {step} failed: {reason}."),
             ),
-            (Ended::Stopped, Some(Stop::OutputLimit)) => killed(
-                "limit",
-                format!(
-                    "The command printed more than {} bytes and was ended; the first {0} are kept.",
-                    limits.output_bytes
-                ),
-            ),
-            (Ended::Stopped, _) => killed("cancelled", "The command was cancelled.".into()),
-            (Ended::Refused(step, reason), _) => End {
-                failure: Some("refused"),
-                reason: Some(format!("The command was not run: {step} failed: {reason}.")),
-                exit_code: None,
-                signal: None,
-            },
-            (Ended::LauncherDied, _) => killed(
+            Ended::LauncherDied => because(
                 "signal",
                 "The command's launcher was killed from outside.".into(),
             ),

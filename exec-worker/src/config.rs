@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use confine::SomeLimits;
 use tokio_postgres::config::Host;
 
 use crate::error::Error;
@@ -56,6 +57,17 @@ pub struct Config {
         default_value = "5"
     )]
     pub max_attempts: NonZeroU32,
+
+    /// What no command may exceed here, whatever the database says: a JSON object with any of the keys
+    /// wall_seconds, cpu_seconds, memory_bytes, processes, open_files, file_size_bytes, disk_bytes, output_bytes.
+    #[arg(
+        long,
+        env = "PG_SHELL_MAX_LIMITS",
+        value_name = "JSON",
+        default_value = "{}",
+        value_parser = SomeLimits::from_json
+    )]
+    pub max_limits: SomeLimits,
 
     /// Run commands although this worker's user is the one that Postgres runs as.
     #[arg(long, env = "PG_SHELL_ALLOW_POSTGRES_USER")]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use confine::shell::{Shell, Start};
-use confine::{Launcher, Output, Running, Stop, Stream};
+use confine::{Launcher, Output, Running, SomeLimits, Stop, Stream};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 use std::os::fd::AsFd;
@@ -40,19 +40,22 @@ pub struct Chunk {
 pub struct Executor {
     launcher: Arc<Launcher>,
     shell: Shell,
+    max_limits: SomeLimits,
     chunks: mpsc::UnboundedSender<Chunk>,
 }
 
 impl Executor {
-    /// An executor that sends live output to `chunks`.
+    /// An executor that lets no command exceed `max_limits`, and sends live output to `chunks`.
     pub fn new(
         launcher: Arc<Launcher>,
         shell: Shell,
+        max_limits: SomeLimits,
         chunks: mpsc::UnboundedSender<Chunk>,
     ) -> Executor {
         Executor {
             launcher,
             shell,
+            max_limits,
             chunks,
         }
     }
@@ -63,7 +66,8 @@ impl Executor {
     }
 
     /// Runs a command to its end. Dropping the future kills it.
-    pub async fn run(self, claimed: Claimed, cancel: Arc<Notify>) -> Finished {
+    pub async fn run(self, mut claimed: Claimed, cancel: Arc<Notify>) -> Finished {
+        claimed.limits = claimed.limits.at_most(&self.max_limits);
         let began = Instant::now();
         let running = match self.start(&claimed) {
             Ok(running) => running,

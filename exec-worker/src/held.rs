@@ -224,6 +224,11 @@ impl Held {
         self.results = results;
     }
 
+    /// True where there is something to write back.
+    pub fn has_results(&self) -> bool {
+        !self.results.is_empty()
+    }
+
     /// Takes the results out, to be written another way.
     pub fn drain_results(&mut self) -> Vec<Finished> {
         self.pace.sent(true);

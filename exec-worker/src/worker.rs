@@ -82,7 +82,10 @@ impl Worker {
         };
         Ok(Worker {
             terms,
-            held: Held::new(Executor::new(launcher, shell, chunk_sender), slots),
+            held: Held::new(
+                Executor::new(launcher, shell, config.max_limits.clone(), chunk_sender),
+                slots,
+            ),
             notices: mpsc::unbounded_channel(),
             chunks,
             id: None,
@@ -277,9 +280,11 @@ impl Worker {
             }
             Err(e) if e.is_connection() => Err(e),
             Err(e) => {
-                warn!(error = %e, "a write-back was refused");
                 self.held.unsent();
-                self.hungry = true;
+                // Alone, a claim that is refused would be refused again at once: it waits for a notice or a pulse.
+                self.hungry = self.held.has_results();
+                let what = if self.hungry { "write-back" } else { "claim" };
+                warn!(error = %e, "a {what} was refused");
                 self.write_one_by_one(db, id).await
             }
         }

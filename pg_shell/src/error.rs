@@ -1,12 +1,13 @@
 //! Everything that can go wrong with `run_command`, and what the caller is told.
 //!
-//! `PS001` to `PS009` are raised by the functions in `sql/`; where the same thing goes wrong here, it has
+//! `PS001` to `PS009` and `PS016` are raised by the functions in `sql/`; where the same thing goes wrong here, it has
 //! the same code. The class is the project's own.
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
-use confine::Step;
+use confine::{SomeLimits, Step};
 
 /// The longest command, as in `shell.commands`.
 pub const COMMAND_BYTES: usize = 1 << 20;
@@ -29,6 +30,12 @@ pub enum Error {
     /// `env` is not an object of strings, or names what cannot be a variable.
     #[error("{0}")]
     Environment(String),
+    /// `limits` is no object of limits.
+    #[error("{0}")]
+    Limits(String),
+    /// So is the setting `pg_shell.max_limits`.
+    #[error("pg_shell.max_limits: {0}")]
+    MaxLimits(String),
     /// `cwd` is null or relative.
     #[error("the working directory {0} is not an absolute path")]
     WorkingDirectory(String),
@@ -73,6 +80,7 @@ impl Error {
             Error::WorkingDirectory(_) => b"PS012",
             Error::RelativeLauncher(_) | Error::Launcher { .. } => b"PS013",
             Error::LauncherDied => b"PS014",
+            Error::Limits(_) | Error::MaxLimits(_) => b"PS016",
             // Postgres' own: insufficient_resources, invalid_transaction_state, system_error.
             Error::Descriptors => b"53000",
             Error::ParallelWorker => b"25000",
@@ -82,6 +90,7 @@ impl Error {
 
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
+        static KEYS: LazyLock<String> = LazyLock::new(SomeLimits::keys);
         Some(match self {
             Error::EmptyCommand => "Pass the text that the shell shall run.",
             Error::LongCommand(_) => "Put the data into a table and let the command be shorter.",
@@ -94,6 +103,10 @@ impl Error {
                 "Nothing was run: a command never runs with less confinement than is required."
             }
             Error::Environment(_) => "Pass an object of strings, such as {\"NAME\": \"value\"}.",
+            Error::Limits(_) => &KEYS,
+            Error::MaxLimits(_) => {
+                "No command runs until an administrator has corrected or reset this setting."
+            }
             Error::WorkingDirectory(_) => "Pass a path that begins with /, such as /tmp.",
             Error::RelativeLauncher(_) => {
                 "Set it to a path that begins with /, or to nothing for the server's own library folder."

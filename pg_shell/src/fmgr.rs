@@ -1,10 +1,11 @@
-//! How Postgres calls `run_command`, and how it hears of a failure.
+//! How Postgres calls the library's functions, and how it hears of a failure.
 //!
-//! A function of its own rather than a `#[pg_extern]`, for two reasons. pgrx turns each SQLSTATE that is
-//! not Postgres' own into `XX000`; and its rows come only in sets, where this function has always one.
+//! Written by hand rather than as `#[pg_extern]`, for two reasons. pgrx turns each SQLSTATE that is
+//! not Postgres' own into `XX000`; and its rows come only in sets, where these functions have always one.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 
+use confine::{LIMITS, Limits};
 use pgrx::fcinfo::{direct_function_call_as_datum, pg_arg_is_null, pg_getarg_datum_raw};
 use pgrx::pg_sys::panic::pgrx_extern_c_guard;
 use pgrx::varlena::varlena_to_byte_slice;
@@ -12,16 +13,29 @@ use pgrx::{PgLogLevel, pg_sys};
 
 use crate::error::Error;
 use crate::run_command::{Answer, Arguments, run};
-use crate::text;
+use crate::{settings, text};
+
+static VERSION_1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
 
 /// Tells Postgres which calling convention `pg_shell_run_command` has.
 #[unsafe(no_mangle)]
 pub extern "C" fn pg_finfo_pg_shell_run_command() -> &'static pg_sys::Pg_finfo_record {
-    const VERSION_1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
     &VERSION_1
 }
 
-/// `shell.run_command(cwd text, env jsonb, command text, out exit_code int, out output text)`.
+/// The same of `pg_shell_default_limits`.
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_pg_shell_default_limits() -> &'static pg_sys::Pg_finfo_record {
+    &VERSION_1
+}
+
+/// The same of `pg_shell_maximum_limits`.
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_pg_shell_maximum_limits() -> &'static pg_sys::Pg_finfo_record {
+    &VERSION_1
+}
+
+/// `shell.run_command(cwd text, env jsonb, command text, limits jsonb, out exit_code int, out output text)`.
 ///
 /// # Safety
 /// Only for Postgres' function manager, and only with the signature above.
@@ -29,13 +43,43 @@ pub extern "C" fn pg_finfo_pg_shell_run_command() -> &'static pg_sys::Pg_finfo_r
 pub unsafe extern "C-unwind" fn pg_shell_run_command(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> pg_sys::Datum {
+    // SAFETY: as the caller promises.
+    unsafe { guarded(|| Ok(answer_row(fcinfo, &run(&arguments(fcinfo))?))) }
+}
+
+/// `shell.default_limits() returns shell.limits`.
+///
+/// # Safety
+/// Only for Postgres' function manager, and only with the signature above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn pg_shell_default_limits(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    // SAFETY: as the caller promises.
+    unsafe { guarded(|| Ok(limits_row(fcinfo, Limits::default().values().map(Some)))) }
+}
+
+/// `shell.maximum_limits() returns shell.limits`.
+///
+/// # Safety
+/// Only for Postgres' function manager, and only with the signature above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn pg_shell_maximum_limits(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    // SAFETY: as the caller promises.
+    unsafe { guarded(|| Ok(limits_row(fcinfo, settings::max_limits()?.values()))) }
+}
+
+/// Calls what makes a function's answer, and raises its error.
+///
+/// # Safety
+/// Only as the whole of a function that Postgres calls: an error jumps over the frames up to Postgres.
+unsafe fn guarded(
+    answer: impl FnOnce() -> Result<pg_sys::Datum, Error> + std::panic::UnwindSafe,
+) -> pg_sys::Datum {
     // SAFETY: nothing with a destructor lives in this frame; all that has is created and dropped within.
-    let answered = unsafe {
-        pgrx_extern_c_guard(|| match run(&arguments(fcinfo)) {
-            Ok(answer) => Ok(row(fcinfo, &answer)),
-            Err(error) => Err(Raised::of(&error)),
-        })
-    };
+    let answered = unsafe { pgrx_extern_c_guard(|| answer().map_err(|error| Raised::of(&error))) };
     match answered {
         Ok(row) => row,
         // SAFETY: as above: the long jump passes no frame with a destructor.
@@ -47,7 +91,7 @@ pub unsafe extern "C-unwind" fn pg_shell_run_command(
 /// As of [`pg_shell_run_command`].
 unsafe fn arguments(fcinfo: pg_sys::FunctionCallInfo) -> Arguments {
     let not_null = |number| {
-        // SAFETY: the function has three arguments.
+        // SAFETY: the function has four arguments.
         unsafe { (!pg_arg_is_null(fcinfo, number)).then(|| pg_getarg_datum_raw(fcinfo, number)) }
     };
     let text = |number| {
@@ -59,42 +103,65 @@ unsafe fn arguments(fcinfo: pg_sys::FunctionCallInfo) -> Arguments {
             text::from_server(bytes)
         })
     };
-    let env = not_null(1).map(|datum| {
-        // SAFETY: the second argument is jsonb, whose output function returns a C string.
-        let json = unsafe {
-            let json = direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)]);
-            CStr::from_ptr(json.expect("a value has a text").cast_mut_ptr())
-        };
-        text::from_server(json.to_bytes())
-    });
+    let json = |number| {
+        not_null(number).map(|datum| {
+            // SAFETY: the second and the fourth argument are jsonb, whose output function returns a C string.
+            let json = unsafe {
+                let json = direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)]);
+                CStr::from_ptr(json.expect("a value has a text").cast_mut_ptr())
+            };
+            text::from_server(json.to_bytes())
+        })
+    };
     Arguments {
         cwd: text(0),
-        env,
+        env: json(1),
         command: text(2),
+        limits: json(3),
     }
 }
 
 /// # Safety
 /// As of [`pg_shell_run_command`].
-unsafe fn row(fcinfo: pg_sys::FunctionCallInfo, answer: &Answer) -> pg_sys::Datum {
+unsafe fn answer_row(fcinfo: pg_sys::FunctionCallInfo, answer: &Answer) -> pg_sys::Datum {
     let output = text::to_server(&answer.output);
     let length = i32::try_from(output.len()).expect("pg_shell.max_output is far below 1 GB");
     // SAFETY: the function returns a record of these two columns; Postgres copies the output.
     unsafe {
         let output = pg_sys::cstring_to_text_with_len(output.as_ptr().cast(), length);
+        let values = [answer.exit_code.into(), output.into()];
+        row(fcinfo, values.map(Some))
+    }
+}
+
+/// # Safety
+/// As of [`pg_shell_default_limits`].
+unsafe fn limits_row(
+    fcinfo: pg_sys::FunctionCallInfo,
+    values: [Option<u64>; LIMITS],
+) -> pg_sys::Datum {
+    // SAFETY: the columns of shell.limits are bigint, and in this order.
+    unsafe { row(fcinfo, values.map(|value| value.map(Into::into))) }
+}
+
+/// # Safety
+/// The function that is called returns a row of just these columns.
+unsafe fn row<const COLUMNS: usize>(
+    fcinfo: pg_sys::FunctionCallInfo,
+    values: [Option<pg_sys::Datum>; COLUMNS],
+) -> pg_sys::Datum {
+    let mut nulls = values.map(|value| value.is_none());
+    let mut values = values.map(|value| value.unwrap_or(pg_sys::Datum::null()));
+    // SAFETY: as the caller promises.
+    unsafe {
         let mut columns = std::ptr::null_mut();
         let kind = pg_sys::get_call_result_type(fcinfo, std::ptr::null_mut(), &raw mut columns);
         assert_eq!(
             kind,
             pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE,
-            "run_command returns a row"
+            "the function returns a row"
         );
         let columns = pg_sys::BlessTupleDesc(columns);
-        let mut values = [
-            pg_sys::Datum::from(answer.exit_code),
-            pg_sys::Datum::from(output),
-        ];
-        let mut nulls = [false, false];
         let row = pg_sys::heap_form_tuple(columns, values.as_mut_ptr(), nulls.as_mut_ptr());
         pg_sys::HeapTupleHeaderGetDatum((*row).t_data)
     }
@@ -138,7 +205,7 @@ impl Raised {
                 if !self.hint.is_null() {
                     errhint(c"%s".as_ptr(), self.hint);
                 }
-                errfinish(c"run_command.rs".as_ptr(), 0, c"run_command".as_ptr());
+                errfinish(c"fmgr.rs".as_ptr(), 0, c"raise".as_ptr());
             }
         }
         unreachable!("Postgres returned from an ERROR")

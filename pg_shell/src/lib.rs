@@ -20,7 +20,8 @@ mod tests;
 
 extension_sql_file!("../../sql/01_roles.sql", bootstrap);
 extension_sql_file!("../../sql/02_types.sql", requires = ["01_roles"]);
-extension_sql_file!("../../sql/03_tables.sql", requires = ["02_types"]);
+extension_sql_file!("limits.sql", requires = ["02_types"]);
+extension_sql_file!("../../sql/03_tables.sql", requires = ["limits"]);
 extension_sql_file!("../../sql/04_history.sql", requires = ["03_tables"]);
 extension_sql_file!("../../sql/05_sessions.sql", requires = ["04_history"]);
 extension_sql_file!("../../sql/06_commands.sql", requires = ["05_sessions"]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use confine::shell::{Shell, Start};
-use confine::{Ended, Outcome, Output};
+use confine::{Ended, Exceeded, Limits, Outcome, Output, SomeLimits};
 use pgrx::prelude::*;
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use crate::settings;
 
 /// As of timeout(1).
 const TIMED_OUT: i32 = 124;
-/// 128 + SIGKILL, by which a command ends that prints too much.
+/// 128 + SIGKILL, by which a command ends that is stopped.
 const KILLED: i32 = 128 + 9;
 
 /// What the caller passed; `None` is SQL's null.
@@ -24,6 +24,8 @@ pub struct Arguments {
     pub env: Option<String>,
     /// What shall run.
     pub command: Option<String>,
+    /// What it may use, as JSON.
+    pub limits: Option<String>,
 }
 
 /// What the caller gets.
@@ -43,6 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Error> {
     let command = command(arguments.command.as_deref())?;
     let cwd = working_directory(arguments.cwd.as_deref())?;
     let env = environment(arguments.env.as_deref())?;
+    let limits = limits(arguments.limits.as_deref())?;
     let launcher = settings::launcher();
     if !launcher.is_absolute() {
         return Err(Error::RelativeLauncher(launcher));
@@ -53,12 +56,12 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Error> {
         env: &env,
         shell_state: "",
     };
-    let spec = Shell::find()?.prepare(&start, settings::limits())?;
+    let spec = Shell::find()?.prepare(&start, limits.clone())?;
 
     let command = Command::start(&launcher, &spec)?;
     let (outcome, output) = command.wait()?;
     drop(command);
-    answer(outcome, &output)
+    answer(outcome, &output, &limits)
 }
 
 fn command(command: Option<&str>) -> Result<&str, Error> {
@@ -97,28 +100,33 @@ fn environment(env: Option<&str>) -> Result<BTreeMap<String, String>, Error> {
         .collect()
 }
 
-fn answer(outcome: Outcome, output: &Output) -> Result<Answer, Error> {
-    let limits = settings::limits();
-    let exit_code = match outcome.report.ended {
-        Ended::Exited(code) => code,
-        Ended::Signaled(signal) => 128 + signal,
-        // Past its deadline the helper is killed, should it not have ended by itself.
-        Ended::LauncherDied if outcome.duration < limits.wall => return Err(Error::LauncherDied),
-        Ended::TimedOut | Ended::LauncherDied => {
-            warn(
-                format!("the command was ended after {} ms", limits.wall.as_millis()),
-                "pg_shell.timeout",
-            );
-            TIMED_OUT
-        }
-        Ended::Stopped => KILLED,
-        Ended::Refused(step, why) => return Err(Error::Refused(step, why)),
+/// The least of what is asked for, the settings, and the administrator's maximum.
+fn limits(asked: Option<&str>) -> Result<Limits, Error> {
+    let asked = asked.map(SomeLimits::from_json).transpose();
+    let asked = asked.map_err(Error::Limits)?.unwrap_or_default();
+    let maximum = settings::max_limits()?;
+    Ok(settings::limits().at_most(&asked).at_most(&maximum))
+}
+
+fn answer(outcome: Outcome, output: &Output, limits: &Limits) -> Result<Answer, Error> {
+    let exceeded = outcome.exceeded(limits, output);
+    let exit_code = match (outcome.report.ended, exceeded) {
+        (_, Some(Exceeded::Wall(_))) => TIMED_OUT,
+        (Ended::Exited(code), _) => code,
+        (Ended::Signaled(signal), _) => 128 + signal,
+        (Ended::TimedOut | Ended::Stopped, _) => KILLED,
+        (Ended::LauncherDied, _) => return Err(Error::LauncherDied),
+        (Ended::Refused(step, why), _) => return Err(Error::Refused(step, why)),
     };
-    if output.truncated {
-        let kept = output.bytes.len();
-        warn(
-            format!("the command printed more than the {kept} bytes that are kept"),
-            "pg_shell.max_output",
+    if let Some(exceeded) = exceeded {
+        ereport!(
+            PgLogLevel::WARNING,
+            PgSqlErrorCode::ERRCODE_WARNING,
+            exceeded.to_string(),
+            format!(
+                "This limit is the least of {}, pg_shell.max_limits, and the argument limits.",
+                setting(exceeded)
+            )
         );
     }
     Ok(Answer {
@@ -127,13 +135,14 @@ fn answer(outcome: Outcome, output: &Output) -> Result<Answer, Error> {
     })
 }
 
-fn warn(message: String, setting: &str) {
-    ereport!(
-        PgLogLevel::WARNING,
-        PgSqlErrorCode::ERRCODE_WARNING,
-        message,
-        format!("The limit is the setting {setting}.")
-    );
+fn setting(exceeded: Exceeded) -> &'static str {
+    match exceeded {
+        Exceeded::Wall(_) => "pg_shell.timeout",
+        Exceeded::Cpu(_) => "pg_shell.cpu_time",
+        Exceeded::Memory(_) => "pg_shell.memory",
+        Exceeded::FileSize(_) => "pg_shell.file_size",
+        Exceeded::Output(_) => "pg_shell.max_output",
+    }
 }
 
 /// Text that any `text` value can hold: what is not UTF-8, and NUL, becomes U+FFFD.

@@ -1,18 +1,21 @@
-//! What an administrator may set. The defaults are those of [`confine::Limits`], the ranges those of the
-//! constraints of `shell.sandboxes`.
+//! What an administrator may set. The defaults and the ranges are those of [`confine::Limits`].
 
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CStr, CString, OsString, c_char, c_void};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use confine::Limits;
-use pgrx::pg_sys;
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use confine::{Limits, RANGES, SomeLimits};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_guard, pg_sys};
+
+use crate::error::Error;
 
 /// The helper's file name, where no path is set.
 const LAUNCHER: &str = "pg-shell-launch";
+
+static MAX_LIMITS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
 static LAUNCHER_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
@@ -54,82 +57,136 @@ pub fn register() {
         // Inside a security-restricted operation, code of a lesser user may be running.
         GucFlags::NOT_WHILE_SEC_REST | GucFlags::SUPERUSER_ONLY,
     );
-    let define = |name: &'static CStr, about: &'static CStr, setting, min, max, unit| {
-        GucRegistry::define_int_guc(name, about, c"", setting, min, max, GucContext::Suset, unit);
-    };
-    let plain = GucFlags::empty();
-    let kb = GucFlags::UNIT_KB;
+    register_max_limits();
     let s = &*SETTINGS;
-    let (day, tebibyte) = (86_400, 1 << 30);
+    let define = |name: &'static CStr, about: &'static CStr, setting, (least, most), unit| {
+        let context = GucContext::Suset;
+        GucRegistry::define_int_guc(name, about, c"", setting, least, most, context, unit);
+    };
+    let kb = GucFlags::UNIT_KB;
     define(
         c"pg_shell.timeout",
         c"Time by the clock that run_command gives a command.",
         &s.timeout,
-        1,
-        day * 1000,
+        (1, range("wall_seconds", 1).1.saturating_mul(1000)),
         GucFlags::UNIT_MS,
     );
     define(
         c"pg_shell.max_output",
         c"Output that run_command keeps; a command that prints more is ended.",
         &s.max_output,
-        0,
-        1 << 26,
+        range("output_bytes", 1),
         GucFlags::UNIT_BYTE,
     );
     define(
         c"pg_shell.cpu_time",
         c"CPU time one process may use.",
         &s.cpu_time,
-        1,
-        day,
+        range("cpu_seconds", 1),
         GucFlags::UNIT_S,
     );
     define(
         c"pg_shell.memory",
-        c"Memory one process may map.",
+        c"Private writable memory one process may have.",
         &s.memory,
-        1 << 14,
-        tebibyte,
+        range("memory_bytes", 1024),
         kb,
     );
     define(
         c"pg_shell.processes",
         c"Processes and threads at a time.",
         &s.processes,
-        1,
-        1 << 15,
-        plain,
+        range("processes", 1),
+        GucFlags::empty(),
     );
     define(
         c"pg_shell.open_files",
         c"Descriptors one process may hold.",
         &s.open_files,
-        32,
-        1 << 16,
-        plain,
+        range("open_files", 1),
+        GucFlags::empty(),
     );
     define(
         c"pg_shell.file_size",
         c"Size that one file may grow to.",
         &s.file_size,
-        0,
-        tebibyte,
+        range("file_size_bytes", 1024),
         kb,
     );
     define(
         c"pg_shell.disk",
-        c"Size of the home folder, and of /tmp.",
+        c"Size of the home folder, and of /tmp and /dev/shm each.",
         &s.disk,
-        64,
-        tebibyte,
+        range("disk_bytes", 1024),
         kb,
     );
     // SAFETY: the prefix is a constant, which Postgres copies.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"pg_shell".as_ptr()) };
 }
 
-/// The limits now in force.
+/// A limit's range, in units of so much.
+fn range(limit: &str, unit: u64) -> (i32, i32) {
+    let (_, range) = RANGES
+        .iter()
+        .find(|(name, _)| *name == limit)
+        .expect("the name of a limit");
+    let scaled = |value: &u64| i32::try_from(value / unit).unwrap_or(i32::MAX);
+    (scaled(range.start()), scaled(range.end()))
+}
+
+/// `pg_shell.max_limits`. What was set before this library was loaded cannot be refused any more, only
+/// passed over with a warning; so it is taken as it is, and [`max_limits`] fails until it is corrected.
+fn register_max_limits() {
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    #[pg_guard]
+    unsafe extern "C-unwind" fn check(
+        value: *mut *mut c_char,
+        _extra: *mut *mut c_void,
+        _source: pg_sys::GucSource::Type,
+    ) -> bool {
+        // SAFETY: Postgres passes a C string, or null, by reference.
+        let text = unsafe { (*value).as_ref().map(|text| CStr::from_ptr(text)) };
+        let Err(wrong) = read_max_limits(text) else {
+            return true;
+        };
+        if !REGISTERED.load(Ordering::Relaxed) {
+            return true;
+        }
+        let wrong = CString::new(wrong.replace('\0', "\u{FFFD}")).unwrap_or_default();
+        // SAFETY: what GUC_check_errdetail does, with a copy in Postgres' memory.
+        unsafe { pg_sys::GUC_check_errdetail_string = pg_sys::pstrdup(wrong.as_ptr()) };
+        false
+    }
+    // SAFETY: the hook has the signature that Postgres wants, and unwinds no further than its guard.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"pg_shell.max_limits",
+            c"What no command may exceed, as a JSON object with any of the keys of shell.limits.",
+            c"Holds for run_command and, in the worker's sessions, for submitted commands. Empty: no maximum.",
+            &MAX_LIMITS,
+            GucContext::Suset,
+            GucFlags::empty(),
+            Some(check),
+            None,
+            None,
+        );
+    }
+    REGISTERED.store(true, Ordering::Relaxed);
+}
+
+fn read_max_limits(text: Option<&CStr>) -> Result<SomeLimits, String> {
+    match text {
+        Some(text) if !text.is_empty() => SomeLimits::from_json(&text.to_string_lossy()),
+        _ => Ok(SomeLimits::default()),
+    }
+}
+
+/// What no command may exceed.
+pub fn max_limits() -> Result<SomeLimits, Error> {
+    read_max_limits(MAX_LIMITS.get().as_deref()).map_err(Error::MaxLimits)
+}
+
+/// The limits of `run_command` now in force, but for the maximum.
 pub fn limits() -> Limits {
     let s = &*SETTINGS;
     // Every range begins at 0 or above.

@@ -49,7 +49,11 @@ fn dump_and_restore_into_an_empty_cluster() {
         db.limit(user, "output_bytes", 5000);
         worker.kill();
         // It dies while a command runs, and before another begins.
-        next_id = db.submit(user, "echo later; f") + 1;
+        let limited: i64 = db.one(
+            "select shell.submit_command($1, 'echo later; f', limits => '{\"open_files\": 99}')",
+            &[&user],
+        );
+        next_id = limited + 1;
         before = everything(&db);
         old.client("pg_dump", &["--file", path, "pg_shell"]);
     }

@@ -139,7 +139,7 @@ fn limit_of_processes_memory_and_files() {
     let user = db.user("rlimits");
     db.limit(user, "open_files", 300);
     db.limit(user, "memory_bytes", 64 << 20);
-    db.limit(user, "file_size_bytes", 1000);
+    db.limit(user, "file_size_bytes", 65536);
     db.limit(user, "processes", 20);
     assert_eq!(db.finish(user, "ulimit -n").text(), "300\n");
     let memory = db.finish(
@@ -149,9 +149,9 @@ fn limit_of_processes_memory_and_files() {
     assert!(memory.text().contains("memory"), "{memory:?}");
     let file = db.finish(
         user,
-        "head -c 2000 /dev/zero > /tmp/file; wc -c < /tmp/file",
+        "head -c 70000 /dev/zero > /tmp/file; wc -c < /tmp/file",
     );
-    assert!(file.text().ends_with("1000\n"), "{file:?}");
+    assert!(file.text().ends_with("65536\n"), "{file:?}");
     // bash tries again and again, for longer than anybody wants to wait.
     db.limit(user, "wall_seconds", 2);
     let bomb = db.finish(user, "for i in {1..100}; do sleep 1000 & done; true");

@@ -10,6 +10,7 @@
 
 mod capture;
 mod error;
+mod exceeded;
 pub mod inside;
 mod kept;
 mod launcher;
@@ -23,8 +24,9 @@ mod spec;
 
 pub use capture::{Output, Stream};
 pub use error::{Error, Step};
+pub use exceeded::Exceeded;
 pub use launcher::Launcher;
-pub use limits::Limits;
+pub use limits::{LIMITS, Limits, RANGES, SomeLimits};
 pub use report::{Ended, Outcome, Report};
 pub use running::{Running, Stop};
 pub use spec::{HOME, Spec};

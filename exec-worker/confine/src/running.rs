@@ -139,8 +139,16 @@ impl Running {
         if !self.capture.ended() {
             return Ok(None);
         }
+        let mut report = report.clone();
+        // It may have ended by itself before it could be stopped; how fast it was makes no difference.
+        if self.capture.output.truncated
+            && matches!(report.ended, Ended::Exited(_) | Ended::Signaled(_))
+        {
+            report.ended = Ended::Stopped;
+            self.stopped = Some(Stop::OutputLimit);
+        }
         Ok(Some(Outcome {
-            report: report.clone(),
+            report,
             duration: self.duration,
             stopped: self.stopped,
             state: self.read_state()?,

@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::Session;
-use confine::{Ended, Launcher, Stop, Stream};
+use confine::{Ended, Exceeded, Launcher, Stop, Stream};
 
 #[test]
 fn output_keeps_its_order_and_its_streams() {
@@ -141,6 +141,102 @@ fn disk_is_limited_however_the_launch_was_made() {
             );
         }
     }
+}
+
+/// Runs it, and says which limit it ran into.
+fn exceeded(s: &mut Session, command: &str) -> Option<Exceeded> {
+    let ran = s.run(command);
+    let exceeded = ran.outcome.exceeded(&s.limits, &ran.output);
+    println!("{command}: {:?} {}", ran.outcome.report, ran.text());
+    exceeded
+}
+
+#[test]
+fn each_limit_that_ends_a_command_is_told() {
+    let mut s = Session::new();
+    s.limits.cpu_seconds = 1;
+    s.limits.memory_bytes = 64 << 20;
+    s.limits.file_size_bytes = 1 << 16;
+    for command in [
+        "while :; do :; done",
+        "sh -c 'while :; do :; done'",
+        "trap '' XCPU; while :; do :; done",
+        "bash -c 'trap : XCPU; while :; do :; done'",
+    ] {
+        assert_eq!(
+            exceeded(&mut s, command),
+            Some(Exceeded::Cpu(1)),
+            "{command}"
+        );
+    }
+    for command in [
+        "head -c 70000 /dev/zero >/tmp/x",
+        "printf '%70000s' x >/tmp/x",
+        "cd /dev/shm; printf '%70000s' x >x; echo not so far",
+    ] {
+        let told = exceeded(&mut s, command);
+        assert_eq!(told, Some(Exceeded::FileSize(1 << 16)), "{command}");
+    }
+    for command in [
+        "tail /dev/zero",
+        "x=$(head -c 200000000 /dev/zero | tr '\\0' x)",
+        "perl -e '$x = \"a\" x 2e9'",
+    ] {
+        let told = exceeded(&mut s, command);
+        assert_eq!(told, Some(Exceeded::Memory(64 << 20)), "{command}");
+    }
+    s.limits.output_bytes = 10;
+    assert_eq!(exceeded(&mut s, "yes"), Some(Exceeded::Output(10)));
+    s.limits.wall = Duration::from_millis(200);
+    let wall = Exceeded::Wall(s.limits.wall);
+    assert_eq!(exceeded(&mut s, "sleep 1000"), Some(wall));
+}
+
+#[test]
+fn what_ran_into_no_limit_is_not_said_to() {
+    let mut s = Session::new();
+    for command in [
+        "true",
+        "exit 3",
+        "kill -9 $$",
+        "kill -XCPU $$",
+        "exit 137",
+        "exit 152",
+        "sh -c 'kill -9 $$'",
+        "echo out of memory",
+        "echo out of memory >&2",
+    ] {
+        assert_eq!(exceeded(&mut s, command), None, "{command}");
+    }
+    s.limits.file_size_bytes = 1 << 16;
+    s.limits.memory_bytes = 64 << 20;
+    for command in [
+        "head -c 70000 /dev/zero >/tmp/x; true",
+        "tail /dev/zero; true",
+    ] {
+        assert_eq!(exceeded(&mut s, command), None, "it went on: {command}");
+    }
+}
+
+#[test]
+fn no_command_raises_its_limits() {
+    let mut s = Session::new();
+    s.limits.cpu_seconds = 5;
+    let ran = s.run(
+        "for o in -t -d -f -u -n; do ulimit $o unlimited 2>/dev/null && echo raised $o; done
+        ulimit -t; ulimit -Ht",
+    );
+    assert_eq!(ran.text(), "5\n6\n", "CPU's hard limit is a second later");
+}
+
+#[test]
+fn a_session_works_under_the_least_of_each_limit() {
+    let mut s = Session::new();
+    s.limits = confine::Limits::from_untrusted([Some(0); confine::LIMITS]);
+    s.limits.output_bytes = 100;
+    let ran = s.run("x=1; echo ok");
+    assert_eq!((ran.text().as_str(), ran.code()), ("ok\n", Some(0)));
+    assert_eq!(s.run("echo $x").text(), "1\n");
 }
 
 #[test]

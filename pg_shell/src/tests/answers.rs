@@ -23,7 +23,10 @@ mod tests {
             "select proargnames::text[] from pg_proc where oid = 'shell.run_command'::regproc",
             &[],
         );
-        assert_eq!(columns, ["cwd", "env", "command", "exit_code", "output"]);
+        assert_eq!(
+            columns,
+            ["cwd", "env", "command", "limits", "exit_code", "output"]
+        );
         let named: i32 = value(
             "select exit_code from shell.run_command(command => 'exit 5', env => '{}', cwd => '/')",
             &[],
@@ -119,6 +122,26 @@ mod tests {
             run("echo before; sleep 1000; echo after"),
             (124, "before\n".into())
         );
+    }
+
+    #[pg_test]
+    fn the_least_of_what_is_asked_for_the_setting_and_the_maximum_holds() {
+        let descriptors = |limits: &str| -> String {
+            value(
+                &format!(
+                    "select output from shell.run_command('/', '{{}}', 'ulimit -n', '{limits}')"
+                ),
+                &[],
+            )
+        };
+        assert_eq!(descriptors("{}"), "1024\n");
+        assert_eq!(descriptors("{\"open_files\": 2000}"), "1024\n");
+        assert_eq!(descriptors("{\"open_files\": 100}"), "100\n");
+        Spi::run("set local pg_shell.open_files = 90").unwrap();
+        assert_eq!(descriptors("{\"open_files\": 100}"), "90\n");
+        Spi::run("set local pg_shell.max_limits = '{\"open_files\": 80}'").unwrap();
+        assert_eq!(descriptors("{\"open_files\": 100}"), "80\n");
+        assert_eq!(descriptors("{\"open_files\": 70}"), "70\n");
     }
 
     #[pg_test]

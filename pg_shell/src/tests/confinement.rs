@@ -79,7 +79,7 @@ mod tests {
     fn the_settings_limit_the_command() {
         Spi::run("set local pg_shell.open_files = 512; set local pg_shell.cpu_time = '7s'")
             .unwrap();
-        Spi::run("set local pg_shell.file_size = '8kB'").unwrap();
-        assert_eq!(run("ulimit -n; ulimit -t; ulimit -f").1, "512\n7\n8\n");
+        Spi::run("set local pg_shell.file_size = '80kB'").unwrap();
+        assert_eq!(run("ulimit -n; ulimit -t; ulimit -f").1, "512\n7\n80\n");
     }
 }

@@ -107,7 +107,7 @@ mod tests {
     fn only_superusers_may_call_it() {
         Spi::run("create role somebody; grant shell_user, shell_worker, shell_auditor, shell_admin to somebody").unwrap();
         let granted: bool = value(
-            "select has_function_privilege('somebody', 'shell.run_command(text, jsonb, text)', 'execute')",
+            "select has_function_privilege('somebody', 'shell.run_command(text, jsonb, text, jsonb)', 'execute')",
             &[],
         );
         assert!(!granted);
@@ -116,6 +116,7 @@ mod tests {
         fails("42501", "select from shell.run_command('/', '{}', 'true')");
         fails("42501", "set local pg_shell.launcher = '/bin/sh'");
         fails("42501", "set local pg_shell.timeout = '1d'");
+        fails("42501", "set local pg_shell.max_limits = '{}'");
     }
 
     #[pg_test]
@@ -132,6 +133,65 @@ mod tests {
         assert_eq!(crate::settings::limits(), limits);
         let shown: String = value("select current_setting('pg_shell.timeout')", &[]);
         assert_eq!(shown, "1min");
+    }
+
+    #[pg_test]
+    fn limits_that_cannot_be() {
+        for limits in [
+            "[]",
+            "null",
+            "{\"wall\": 1}",
+            "{\"wall_seconds\": 0}",
+            "{\"wall_seconds\": \"1\"}",
+            "{\"wall_seconds\": 1e400}",
+        ] {
+            fails(
+                "PS016",
+                &format!("select from shell.run_command('/', '{{}}', 'true', '{limits}')"),
+            );
+            fails(
+                "22023",
+                &format!("set local pg_shell.max_limits = '{limits}'"),
+            );
+        }
+    }
+
+    #[pg_test]
+    fn sql_has_the_launchers_limits() {
+        let names: Vec<String> = value(
+            "select array_agg(attname::text order by attnum) from pg_attribute where attrelid = 'shell.limits'::regclass",
+            &[],
+        );
+        assert_eq!(names, confine::RANGES.map(|(name, _)| name));
+        for ((name, range), default) in confine::RANGES
+            .into_iter()
+            .zip(confine::Limits::default().values())
+        {
+            let (least, most) = (range.start(), range.end());
+            let told: String = value(
+                "select obj_description(to_regtype('shell.' || $1), 'pg_type')",
+                &[name.into()],
+            );
+            assert_eq!(told, format!("{least} to {most}"), "{name}");
+            Spi::run(&format!(
+                "select {least}::shell.{name}, {most}::shell.{name}"
+            ))
+            .unwrap();
+            for out in [least - 1, most + 1] {
+                fails("23514", &format!("select {out}::shell.{name}"));
+            }
+            let shown: i64 = value(&format!("select {name} from shell.default_limits()"), &[]);
+            assert_eq!(shown, default as i64, "{name}");
+        }
+    }
+
+    #[pg_test]
+    fn the_maximum_is_what_is_set() {
+        let none: bool = value("select shell.maximum_limits() is null", &[]);
+        assert!(none);
+        Spi::run(r#"set local pg_shell.max_limits = '{"processes": 5}'"#).unwrap();
+        let shown: String = value("select shell.maximum_limits()::text", &[]);
+        assert_eq!(shown, "(,,,5,,,,)");
     }
 
     #[pg_test]

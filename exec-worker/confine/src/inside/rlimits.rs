@@ -6,11 +6,17 @@ use super::{At, Failure};
 use crate::error::Step;
 use crate::limits::Limits;
 
-/// Sets soft and hard limits alike, so that none can be raised again.
+/// Past its CPU time a process gets SIGXCPU, which says why; after so many more seconds it gets SIGKILL.
+const CPU_GRACE: u64 = 1;
+
+/// Sets soft and hard limits alike, so that none can be raised again; but for CPU time's grace.
 pub(super) fn set(limits: &Limits) -> Result<(), Failure> {
     let wanted = [
         (Resource::RLIMIT_CORE, 0),
-        (Resource::RLIMIT_CPU, limits.cpu_seconds),
+        (
+            Resource::RLIMIT_CPU,
+            limits.cpu_seconds.saturating_add(CPU_GRACE),
+        ),
         (Resource::RLIMIT_DATA, limits.memory_bytes),
         (Resource::RLIMIT_FSIZE, limits.file_size_bytes),
         (Resource::RLIMIT_MEMLOCK, 64 << 10),
@@ -23,7 +29,11 @@ pub(super) fn set(limits: &Limits) -> Result<(), Failure> {
     for (resource, value) in wanted {
         // The host may allow less than was asked for; less is never refused.
         let value = getrlimit(resource).map_or(value, |(_, hard)| value.min(hard));
-        setrlimit(resource, value, value)
+        let soft = match resource {
+            Resource::RLIMIT_CPU => value.saturating_sub(CPU_GRACE).max(1),
+            _ => value,
+        };
+        setrlimit(resource, soft, value)
             .map_err(|e| format!("{resource:?} to {value}: {e}"))
             .at(Step::Rlimits)?;
     }
