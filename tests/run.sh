@@ -17,6 +17,8 @@ TIMES=()
 # below is meant for tests only.
 workspace_tests() {
   local tests=(cargo test --workspace --exclude pg_shell --no-fail-fast)
+  # The builtin is no dependency of the tests: bash loads it.
+  cargo build --package confine-bash
   "${tests[@]}" --lib --bins --tests --no-run
   timed "${tests[@]}" --lib --bins --tests
   "${tests[@]}" --doc
