@@ -242,7 +242,9 @@ impl End {
         let (exit_code, signal) = match outcome.report.ended {
             Ended::Exited(code) => (Some(code), None),
             Ended::Signaled(signal) => (Some(128 + signal), Some(signal)),
-            Ended::TimedOut | Ended::Stopped | Ended::LauncherDied => (Some(128 + 9), Some(9)),
+            Ended::TimedOut | Ended::Stopped | Ended::UsedUp(_) | Ended::LauncherDied => {
+                (Some(128 + 9), Some(9))
+            }
             Ended::Refused(..) => (None, None),
         };
         let because = |failure, reason| End {
@@ -270,7 +272,7 @@ impl End {
             Ended::Signaled(signal) => {
                 because("signal", format!("Signal {signal} ended the shell."))
             }
-            Ended::Stopped | Ended::TimedOut => {
+            Ended::Stopped | Ended::TimedOut | Ended::UsedUp(_) => {
                 because("cancelled", "The command was cancelled.".into())
             }
             Ended::Refused(step, reason) => because(

@@ -114,7 +114,7 @@ fn answer(outcome: Outcome, output: &Output, limits: &Limits) -> Result<Answer, 
         (_, Some(Exceeded::Wall(_))) => TIMED_OUT,
         (Ended::Exited(code), _) => code,
         (Ended::Signaled(signal), _) => 128 + signal,
-        (Ended::TimedOut | Ended::Stopped, _) => KILLED,
+        (Ended::TimedOut | Ended::Stopped | Ended::UsedUp(_), _) => KILLED,
         (Ended::LauncherDied, _) => return Err(Error::LauncherDied),
         (Ended::Refused(step, why), _) => return Err(Error::Refused(step, why)),
     };

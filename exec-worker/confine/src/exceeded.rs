@@ -7,7 +7,7 @@ use nix::libc::{SIGKILL, SIGXCPU, SIGXFSZ};
 
 use crate::capture::{Output, Stream};
 use crate::limits::Limits;
-use crate::report::{Ended, Outcome};
+use crate::report::{Ended, Outcome, Used};
 use crate::running::Stop;
 
 /// A limit that ended a command, with what it was.
@@ -18,9 +18,9 @@ use crate::running::Stop;
 pub enum Exceeded {
     /// It took longer than this.
     Wall(Duration),
-    /// A process of it used up so many seconds of CPU.
+    /// It used up so many seconds of CPU.
     Cpu(u64),
-    /// A process of it got no more than so many bytes.
+    /// It got no more than so many bytes.
     Memory(u64),
     /// A process of it wrote past so many bytes into one file.
     FileSize(u64),
@@ -41,14 +41,11 @@ impl fmt::Display for Exceeded {
             Exceeded::Cpu(seconds) => {
                 write!(
                     f,
-                    "a process of the command used more than {seconds} seconds of CPU and was ended"
+                    "the command used more than {seconds} seconds of CPU and was ended"
                 )
             }
             Exceeded::Memory(bytes) => {
-                write!(
-                    f,
-                    "the command ran out of memory: one process may use {bytes} bytes"
-                )
+                write!(f, "the command ran out of memory: it may use {bytes} bytes")
             }
             Exceeded::FileSize(bytes) => {
                 write!(
@@ -82,12 +79,14 @@ const WORDS_BYTES: usize = 512;
 impl Outcome {
     /// The limit that ended it. A command that succeeded ran into none, whatever its parts did.
     ///
-    /// The caller and PID 1 know of time and output. CPU and file size are told by the signal that the
+    /// The caller and PID 1 know of time and output, and PID 1 of what grows slowly. CPU and file size are told by the signal that the
     /// kernel sends, to the shell or to its last program, whose end the shell gives as 128 and the signal;
     /// memory by the largest process' size or by its last words, for there the kernel sends nothing.
     pub fn exceeded(&self, limits: &Limits, output: &Output) -> Option<Exceeded> {
         let signal = match self.report.ended {
             Ended::TimedOut => return Some(Exceeded::Wall(limits.wall)),
+            Ended::UsedUp(Used::Cpu) => return Some(Exceeded::Cpu(limits.cpu_seconds)),
+            Ended::UsedUp(Used::Memory) => return Some(Exceeded::Memory(limits.memory_bytes)),
             // Past its deadline the helper is killed, should it not have ended by itself.
             Ended::LauncherDied if self.duration >= limits.wall => {
                 return Some(Exceeded::Wall(limits.wall));

@@ -7,6 +7,15 @@ use serde::{Deserialize, Serialize};
 use crate::error::Step;
 use crate::running::Stop;
 
+/// A limit that PID 1 itself keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Used {
+    /// CPU time.
+    Cpu,
+    /// Memory.
+    Memory,
+}
+
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
@@ -16,6 +25,8 @@ pub enum Ended {
     Signaled(i32),
     /// It took longer than the wall-clock limit.
     TimedOut,
+    /// All its processes together used more than they may.
+    UsedUp(Used),
     /// The caller ended it.
     Stopped,
     /// It never ran: this step of the confinement failed, and why.

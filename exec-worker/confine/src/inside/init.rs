@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, recv};
@@ -17,13 +17,17 @@ use nix::unistd::{ForkResult, Pid, fork};
 
 use super::reap::{Reaper, Usage};
 use super::shell::{self, Way};
-use super::{At, Failure, Launch, clean, privileges, read_spec, receive, root, send_report};
+use super::{At, Failure, Launch, clean, meter, privileges, read_spec, receive, root, send_report};
 use crate::error::Step;
+use crate::limits::Limits;
 use crate::report::{Ended, Report};
 use crate::spec::Spec;
 
 /// The shell's scripts know descriptors below this.
 const ABOVE_THE_SHELLS: i32 = 300;
+
+/// How often what a command uses is looked at.
+const METER_MILLISECONDS: u16 = 200;
 
 /// What the process is that comes back.
 enum Role {
@@ -137,7 +141,7 @@ fn run(
         Started::Child(pid) => pid,
     };
     let mut reaper = Reaper::new(shell);
-    let ended = wait(&mut reaper, control, watch)?;
+    let ended = wait(&mut reaper, control, watch, &spec.limits)?;
     let Usage {
         cpu_us,
         peak_memory_bytes,
@@ -201,14 +205,25 @@ fn lift(fd: &OwnedFd) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-fn wait(reaper: &mut Reaper, control: &OwnedFd, watch: &Watch) -> Result<Ended, Failure> {
+fn wait(
+    reaper: &mut Reaper,
+    control: &OwnedFd,
+    watch: &Watch,
+    limits: &Limits,
+) -> Result<Ended, Failure> {
     loop {
         let mut watched = [
             PollFd::new(watch.children.as_fd(), PollFlags::POLLIN),
             PollFd::new(control.as_fd(), PollFlags::POLLIN),
             PollFd::new(watch.deadline.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut watched, PollTimeout::NONE) {
+        match poll(&mut watched, METER_MILLISECONDS) {
+            Ok(0) => {
+                if let Some(used) = meter::used_up(limits, reaper.usage()) {
+                    return Ok(Ended::UsedUp(used));
+                }
+                continue;
+            }
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err((Step::Init, e.to_string())),
         }

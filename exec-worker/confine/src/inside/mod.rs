@@ -14,6 +14,7 @@
 
 mod clean;
 mod init;
+mod meter;
 mod namespaces;
 mod network;
 mod privileges;
