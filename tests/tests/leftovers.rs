@@ -151,6 +151,10 @@ fn all_processes() -> Vec<(i32, i32)> {
     pids.filter_map(|pid: i32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (_, rest) = stat.rsplit_once(')')?;
+        // Nobody here collects an orphan that has ended; an init does.
+        if rest.starts_with(" Z") {
+            return None;
+        }
         Some((pid, rest.split_whitespace().nth(1)?.parse().ok()?))
     })
     .collect()
