@@ -9,8 +9,6 @@
 //!
 //! One call is under way at a time; what finishes meanwhile goes with the next.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +16,7 @@ use confine::Launcher;
 use confine::shell::Shell;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -53,8 +52,9 @@ pub struct Worker {
     pulse_at: Instant,
 }
 
-/// A call of `shell.work` under way.
-type Call = Pin<Box<dyn Future<Output = Result<Vec<Claimed>, Error>>>>;
+/// A call of `shell.work` under way: a task of its own, for its rows must be taken from the connection
+/// while the worker waits for another call's answer, which comes behind them. Dropped, it is aborted.
+type Call = AbortOnDropHandle<Result<Vec<Claimed>, Error>>;
 
 /// Why the inner loop ended.
 enum Left {
@@ -257,9 +257,9 @@ impl Worker {
             self.turn,
             i32::try_from(room).unwrap_or(i32::MAX),
         );
-        Some(Box::pin(
-            async move { db.work(id, &results, want, turn).await },
-        ))
+        Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            db.work(id, &results, want, turn).await
+        })))
     }
 
     async fn take_answer(
@@ -363,7 +363,10 @@ impl Worker {
 
 async fn answer(call: &mut Option<Call>) -> Result<Vec<Claimed>, Error> {
     match call {
-        Some(call) => call.await,
+        Some(call) => match call.await {
+            Ok(answer) => answer,
+            Err(e) => std::panic::resume_unwind(e.into_panic()),
+        },
         None => std::future::pending().await,
     }
 }

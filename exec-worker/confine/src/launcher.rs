@@ -10,6 +10,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
@@ -257,7 +258,23 @@ impl Server {
 }
 
 /// Sends descriptors as one message, which holds a byte, for an empty one would be an end.
+///
+/// The kernel counts descriptors under way together for all processes of a user, commands among them, and
+/// refuses the next to whom this is more than its soft limit. A command cannot raise its own.
 fn send(socket: &OwnedFd, descriptors: &[RawFd]) -> nix::Result<()> {
+    match send_once(socket, descriptors) {
+        Err(Errno::ETOOMANYREFS) => {
+            let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+            let sent = send_once(socket, descriptors);
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+            sent
+        }
+        other => other,
+    }
+}
+
+fn send_once(socket: &OwnedFd, descriptors: &[RawFd]) -> nix::Result<()> {
     sendmsg::<()>(
         socket.as_raw_fd(),
         &[IoSlice::new(b"L")],

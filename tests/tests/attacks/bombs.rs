@@ -90,7 +90,6 @@ fn memory_bombs_of_one_process() {
 }
 
 #[test]
-#[ignore = "needs a limit on the memory of a whole command"]
 fn memory_bombs_of_many_processes_and_of_files() {
     world().withstands_within(
         &[memory_mib(64)],

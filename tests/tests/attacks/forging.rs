@@ -148,7 +148,6 @@ fn forged(cwd: &str, declared: &str, functions: &str) -> String {
 }
 
 #[test]
-#[ignore = "a worker stalls where it shows output while a large claim is under way"]
 fn a_state_that_is_garbage_harms_its_own_session_alone() {
     let world = world();
     let db = world.cluster.db();

@@ -86,7 +86,6 @@ fn pipe_buffers_all_taken() {
 
 /// Descriptors in flight, which the worker needs for its launches.
 #[test]
-#[ignore = "descriptors in flight are counted together for all commands of a worker and itself"]
 fn descriptors_in_flight_all_taken() {
     let take = format!(
         r#"
@@ -124,7 +123,6 @@ ready();"#,
 
 /// Standard input is one description for all launches of a worker's server.
 #[test]
-#[ignore = "standard input is one open file for all commands of a worker"]
 fn flags_of_standard_input() {
     let set = format!(
         "allowed('F_SETFL', call({}, 0, 4, 04000 | 02000)); ready();",

@@ -7,7 +7,6 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use crate::harness::{Session, WAYS, perl, perl_command, wall_seconds, world};
 
 #[test]
-#[ignore = "needs the network namespace"]
 fn loopback_of_the_host() {
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
     let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
@@ -28,7 +27,6 @@ denied('elsewhere', do {{ socket(my $s, AF_INET, SOCK_DGRAM, 0); connect $s, soc
 }
 
 #[test]
-#[ignore = "needs the network namespace"]
 fn abstract_sockets_of_the_host() {
     let name = format!("pgsh-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).expect("a name");
@@ -44,7 +42,6 @@ socket(my $server, AF_UNIX, SOCK_STREAM, 0); bind $server, pack 'Sa*', 1, "\0min
 }
 
 #[test]
-#[ignore = "needs the network namespace"]
 fn abstract_sockets_of_two_sessions() {
     let listen = "socket(my $server, AF_UNIX, SOCK_STREAM, 0); bind $server, pack 'Sa*', 1, \"\\0pgsh-between\" or die; listen $server, 5; ready();";
     let reach = "socket(my $s, AF_UNIX, SOCK_STREAM, 0); fails('connect', 'ECONNREFUSED', connect $s, pack 'Sa*', 1, \"\\0pgsh-between\");
@@ -61,7 +58,6 @@ fn abstract_sockets_of_two_sessions() {
 
 /// Whoever has a command's standard output keeps the command from ending.
 #[test]
-#[ignore = "needs the network namespace"]
 fn output_handed_to_another_session() {
     let keep = "socket(my $server, AF_UNIX, SOCK_DGRAM, 0); bind $server, pack 'Sa*', 1, \"\\0pgsh-keep\" or die; ready();";
     let hand = perl_command(&format!(
@@ -85,7 +81,6 @@ my $message = pack('QIx4PQPQi', 0, 0, $vector, 1, $control, 24, 0) . "\0" x 4; c
 }
 
 #[test]
-#[ignore = "needs the network namespace"]
 fn what_the_host_is_connected_to() {
     let text = r#"
 for my $file (qw(unix tcp tcp6 udp raw route arp netlink packet)) { open my $f, '<', "/proc/net/$file" or next;

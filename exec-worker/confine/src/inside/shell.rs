@@ -4,8 +4,10 @@ use std::ffi::{CStr, CString};
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use nix::fcntl::{OFlag, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::sys::stat::Mode;
 use nix::unistd::{chdir, execve, setsid};
 
 use super::{At, Failure, rlimits, standard};
@@ -50,6 +52,14 @@ fn confine(spec: &Spec, state: &OwnedFd) -> Result<(), Failure> {
     setsid().at(Step::Fork)?;
     SigSet::empty().thread_set_mask().at(Step::Fork)?;
     place(state, state_fd(spec.shell))?;
+    // Of its own: the flags of an open file are everybody's who has it.
+    let null = open(
+        "/dev/null",
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .at(Step::Descriptors)?;
+    place(&null, 0)?;
     // Only now: the numbers above may lie past the limit on descriptors.
     rlimits::set(&spec.limits)?;
     enter_cwd(&spec.cwd)
