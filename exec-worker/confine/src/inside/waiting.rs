@@ -86,11 +86,11 @@ pub fn wait() -> Option<CString> {
     if CALLED.swap(true, Ordering::Relaxed) {
         return None;
     }
-    let restore = Signals::save();
+    let signals = Signals::take();
     let ended = prepare().and_then(|()| server::serve(CONTROL_FD, Way::Waiting));
     let code = match ended {
         Ok(Some(command)) => {
-            restore.put_back();
+            signals.put_back();
             close_all_but_the_shells();
             // Its files in /proc are root's until then.
             let _ = nix::sys::prctl::set_dumpable(true);
@@ -118,29 +118,42 @@ fn close_all_but_the_shells() {
     }
 }
 
-/// bash's own handling of SIGCHLD and its mask, which serving changes.
+/// bash's own handling of signals, which is not for whatever serves launches: PID 1 of a namespace is safe
+/// from its command's signals only where it handles none.
 struct Signals {
-    child: libc::sigaction,
+    handled: Vec<(c_int, libc::sigaction)>,
     mask: SigSet,
 }
 
 impl Signals {
-    fn save() -> Signals {
-        // SAFETY: a zeroed sigaction is a valid value, and the kernel fills it in.
-        let child = unsafe {
-            let mut child = std::mem::zeroed();
-            libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut child);
-            child
-        };
+    /// Takes them over: all are as in a new program from here on.
+    fn take() -> Signals {
+        let mut handled = Vec::new();
+        for signal in 1..=libc::SIGRTMAX() {
+            // SAFETY: zeroed it is the default, and the kernel fills in what there was.
+            let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+            // SAFETY: reads the handling of one signal into a structure of its kind.
+            let read = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+            if read == 0 && action.sa_sigaction != libc::SIG_DFL {
+                handled.push((signal, action));
+                // SAFETY: the default handler.
+                unsafe { libc::signal(signal, libc::SIG_DFL) };
+            }
+        }
         Signals {
-            child,
+            handled,
             mask: SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty()),
         }
     }
 
     fn put_back(&self) {
-        // SAFETY: what was read from the kernel in this very program.
-        unsafe { libc::sigaction(libc::SIGCHLD, &raw const self.child, std::ptr::null_mut()) };
+        // What serving itself has changed.
+        // SAFETY: the default handler.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+        for (signal, action) in &self.handled {
+            // SAFETY: what was read from the kernel in this very program.
+            unsafe { libc::sigaction(*signal, &raw const *action, std::ptr::null_mut()) };
+        }
         let _ = self.mask.thread_set_mask();
     }
 }
