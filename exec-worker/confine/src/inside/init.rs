@@ -6,14 +6,15 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, poll};
+use nix::sched::{CloneFlags, clone};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Pid, fork, pipe2, read, write};
 
 use super::reap::{Reaper, Usage};
 use super::shell::{self, Way};
@@ -21,6 +22,7 @@ use super::{At, Failure, Launch, clean, meter, privileges, read_spec, receive, r
 use crate::error::Step;
 use crate::limits::Limits;
 use crate::report::{Ended, Report};
+use crate::shell::waiting_session;
 use crate::spec::Spec;
 
 /// The shell's scripts know descriptors below this.
@@ -160,31 +162,62 @@ enum Started {
     Here(CString),
 }
 
-/// Forks the shell's process; returns once it has become the shell, or says at which step it failed.
+/// Starts the shell's process; returns once it has become the shell, or says at which step it failed.
 fn start_shell(spec: &Spec, state: OwnedFd, way: Way) -> Result<Started, Failure> {
-    let (failed, tell) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).at(Step::Fork)?;
+    // The shell's scripts know some numbers, which this must not have.
+    let state = lift(&state).at(Step::Descriptors)?;
+    let started = match waiting_session(spec).filter(|_| way == Way::Waiting) {
+        Some(script) => fork_shell(spec, &state, &script)?,
+        None => Started::Child(spawn_shell(spec, &state)?),
+    };
+    if let Started::Child(_) = started {
+        drop_outputs();
+    }
+    Ok(started)
+}
+
+/// For what a process shares its memory with until it executes.
+const STACK_BYTES: usize = 256 << 10;
+
+/// As posix_spawn does, for a fork would copy this process' memory only for it to be thrown away.
+fn spawn_shell(spec: &Spec, state: &OwnedFd) -> Result<Pid, Failure> {
+    let mut stack = vec![0; STACK_BYTES];
+    let mut failed = None;
+    let child = Box::new(|| {
+        failed = shell::execute(spec, state).err();
+        126
+    });
+    let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+    // SAFETY: this process has one thread, which waits until the child has executed or ended; the child
+    // has a stack of its own, and uses what it borrows in no way that this one would not.
+    let pid = unsafe { clone(child, &mut stack, flags, Some(libc::SIGCHLD)) }.at(Step::Fork)?;
+    match failed {
+        Some(failure) => Err(failure),
+        None => Ok(pid),
+    }
+}
+
+/// A fork of the shell that waits, which says by a pipe how far it has come.
+fn fork_shell(spec: &Spec, state: &OwnedFd, script: &[u8]) -> Result<Started, Failure> {
+    let (failed, low) = pipe2(OFlag::O_CLOEXEC).at(Step::Fork)?;
+    let tell = lift(&low).at(Step::Descriptors)?;
+    drop(low);
     // SAFETY: the process has one thread.
     match unsafe { fork() }.at(Step::Fork)? {
         ForkResult::Child => {
-            drop(failed);
-            let (failure, tell) = match lift(&tell).and_then(|copy| Ok((lift(&state)?, copy))) {
-                Ok((state, copy)) => match shell::become_shell(spec, &state, way) {
-                    Ok(command) => return Ok(Started::Here(command)),
-                    Err(failure) => (failure, copy),
-                },
-                Err(e) => ((Step::Descriptors, e.to_string()), tell),
+            let Err(failure) = shell::wake(spec, state, script) else {
+                return Ok(Started::Here(spec.command.clone()));
             };
             let message = postcard::to_stdvec(&failure).unwrap_or_default();
-            let _ = nix::unistd::write(&tell, &message);
+            let _ = write(&tell, &message);
             // SAFETY: ends the process at once; nothing is buffered.
             unsafe { libc::_exit(126) }
         }
         ForkResult::Parent { child } => {
-            drop((tell, state));
-            drop_outputs();
+            drop(tell);
             let mut message = [0_u8; 4096];
             let told = loop {
-                match nix::unistd::read(&failed, &mut message) {
+                match read(&failed, &mut message) {
                     Err(Errno::EINTR) => {}
                     other => break other.at(Step::Fork)?,
                 }

@@ -1,6 +1,7 @@
 //! Step 6: the child that becomes the shell.
 
-use std::ffi::{CStr, CString};
+use std::convert::Infallible;
+use std::ffi::CStr;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
@@ -12,7 +13,7 @@ use nix::unistd::{chdir, execve, setsid};
 
 use super::{At, Failure, rlimits, standard};
 use crate::error::Step;
-use crate::shell::{COMMAND_FD, SCRIPT_FD, executed, state_fd, waiting_session};
+use crate::shell::{COMMAND_FD, SCRIPT_FD, executed, state_fd};
 use crate::spec::{HOME, Spec};
 
 /// How a process becomes the shell.
@@ -24,15 +25,15 @@ pub(super) enum Way {
     Waiting,
 }
 
-/// Takes every step up to the command; returns its text where this process is a shell already.
-pub(super) fn become_shell(spec: &Spec, state: &OwnedFd, way: Way) -> Result<CString, Failure> {
-    if way == Way::Waiting
-        && let Some(script) = waiting_session(spec)
-    {
-        place(&memory_file(c"state", &script)?, SCRIPT_FD)?;
-        confine(spec, state)?;
-        return Ok(spec.command.clone());
-    }
+/// For a fork of a shell that waits: takes every step up to the command, of which `script` is the
+/// session's part.
+pub(super) fn wake(spec: &Spec, state: &OwnedFd, script: &[u8]) -> Result<(), Failure> {
+    place(&memory_file(c"state", script)?, SCRIPT_FD)?;
+    confine(spec, state)
+}
+
+/// Takes every step up to the command, and executes the shell; returns only where one fails.
+pub(super) fn execute(spec: &Spec, state: &OwnedFd) -> Result<Infallible, Failure> {
     let shell = executed(spec);
     place(&memory_file(c"state", &shell.script)?, SCRIPT_FD)?;
     if let Some(command) = shell.by_descriptor {
@@ -42,10 +43,9 @@ pub(super) fn become_shell(spec: &Spec, state: &OwnedFd, way: Way) -> Result<CSt
     // Rust's runtime ignores SIGPIPE, and what is ignored stays so across execve.
     // SAFETY: no handler is installed, only the default.
     unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.at(Step::Fork)?;
-    let never = execve(&shell.program, &shell.argv, &shell.envp)
+    execve(&shell.program, &shell.argv, &shell.envp)
         .map_err(|e| format!("{}: {e}", shell.program.to_string_lossy()))
-        .at(Step::Exec)?;
-    match never {}
+        .at(Step::Exec)
 }
 
 fn confine(spec: &Spec, state: &OwnedFd) -> Result<(), Failure> {
