@@ -80,14 +80,14 @@ pub fn register() {
     );
     define(
         c"pg_shell.cpu_time",
-        c"CPU time one process may use.",
+        c"CPU time its processes may use together.",
         &s.cpu_time,
         range("cpu_seconds", 1),
         GucFlags::UNIT_S,
     );
     define(
         c"pg_shell.memory",
-        c"Private writable memory one process may have.",
+        c"Private writable memory its processes may have together.",
         &s.memory,
         range("memory_bytes", 1024),
         kb,

@@ -79,7 +79,7 @@ fn timeout() {
     assert_eq!((command.why(), command.exit_code), ("timeout", Some(137)));
     assert_eq!(
         command.reason(),
-        "The command took longer than 1 seconds and was ended."
+        "The command took longer than 1 second and was ended."
     );
     assert_eq!(command.text(), "so far\n");
     assert_eq!(

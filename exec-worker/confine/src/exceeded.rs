@@ -32,17 +32,12 @@ impl fmt::Display for Exceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Exceeded::Wall(time) => {
-                let seconds = time.as_secs_f64();
-                write!(
-                    f,
-                    "the command took longer than {seconds} seconds and was ended"
-                )
+                let time = seconds(time.as_secs_f64());
+                write!(f, "the command took longer than {time} and was ended")
             }
-            Exceeded::Cpu(seconds) => {
-                write!(
-                    f,
-                    "the command used more than {seconds} seconds of CPU and was ended"
-                )
+            Exceeded::Cpu(time) => {
+                let time = seconds(*time as f64);
+                write!(f, "the command used more than {time} of CPU and was ended")
             }
             Exceeded::Memory(bytes) => {
                 write!(f, "the command ran out of memory: it may use {bytes} bytes")
@@ -61,6 +56,11 @@ impl fmt::Display for Exceeded {
             }
         }
     }
+}
+
+fn seconds(count: f64) -> String {
+    let unit = if count == 1.0 { "second" } else { "seconds" };
+    format!("{count} {unit}")
 }
 
 /// How programs say that they got no memory.
