@@ -296,6 +296,12 @@ impl End {
                 exit_code: None,
                 signal: None,
             },
+            (Ended::NoLauncher(why), _) => End {
+                failure: Some("refused"),
+                reason: Some(format!("The command was not run: {why}.")),
+                exit_code: None,
+                signal: None,
+            },
             (Ended::LauncherDied, _) => killed(
                 "signal",
                 "The command's launcher was killed from outside.".into(),

@@ -112,6 +112,7 @@ fn answer(outcome: Outcome, output: &Output) -> Result<Answer, Error> {
             TIMED_OUT
         }
         Ended::Stopped => KILLED,
+        Ended::NoLauncher(why) => return Err(Error::NoLauncher(why)),
         Ended::Refused(step, why) => return Err(Error::Refused(step, why)),
     };
     if output.truncated {

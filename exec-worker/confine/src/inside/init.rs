@@ -13,11 +13,14 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Pid, Whence, lseek};
 
 use super::reap::{Reaper, Usage};
 use super::shell::{self, Way};
-use super::{At, Failure, Launch, clean, privileges, read_spec, receive, root, send_report};
+use super::{
+    At, Failure, Launch, REFUSED, clean, exit, fork_at, privileges, read_spec, receive, root,
+    send_report,
+};
 use crate::error::Step;
 use crate::report::{Ended, Report};
 use crate::spec::Spec;
@@ -46,6 +49,7 @@ pub(super) fn live(
     let mut launch = first;
     let mut confined = false;
     loop {
+        take(&launch.state)?;
         if let Some(outputs) = launch.outputs {
             take_outputs(outputs)?;
         }
@@ -77,13 +81,18 @@ pub(super) fn live(
     }
 }
 
+/// Tells the caller, by the position that both have in this file, that the launch has been taken.
+fn take(state: &OwnedFd) -> Result<(), Failure> {
+    lseek(state, 0, Whence::SeekSet).at(Step::Descriptors)?;
+    Ok(())
+}
+
 /// Puts a launch's descriptors where the shell will have them.
 fn take_outputs([stdout, stderr]: [OwnedFd; 2]) -> Result<(), Failure> {
     for (from, to) in [(stdout, 1), (stderr, 2)] {
         // SAFETY: dup2 onto the standard descriptors, which nothing in this process owns.
-        if unsafe { libc::dup2(from.as_raw_fd(), to) } < 0 {
-            return Err((Step::Descriptors, Errno::last().to_string()));
-        }
+        let placed = unsafe { libc::dup2(from.as_raw_fd(), to) };
+        Errno::result(placed).at(Step::Descriptors)?;
     }
     Ok(())
 }
@@ -159,8 +168,7 @@ enum Started {
 /// Forks the shell's process; returns once it has become the shell, or says at which step it failed.
 fn start_shell(spec: &Spec, state: OwnedFd, way: Way) -> Result<Started, Failure> {
     let (failed, tell) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).at(Step::Fork)?;
-    // SAFETY: the process has one thread.
-    match unsafe { fork() }.at(Step::Fork)? {
+    match fork_at(Step::Fork)? {
         ForkResult::Child => {
             drop(failed);
             let (failure, tell) = match lift(&tell).and_then(|copy| Ok((lift(&state)?, copy))) {
@@ -172,8 +180,7 @@ fn start_shell(spec: &Spec, state: OwnedFd, way: Way) -> Result<Started, Failure
             };
             let message = postcard::to_stdvec(&failure).unwrap_or_default();
             let _ = nix::unistd::write(&tell, &message);
-            // SAFETY: ends the process at once; nothing is buffered.
-            unsafe { libc::_exit(126) }
+            exit(REFUSED)
         }
         ForkResult::Parent { child } => {
             drop((tell, state));
