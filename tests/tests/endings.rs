@@ -280,6 +280,42 @@ fn refused_where_a_step_fails() {
 }
 
 #[test]
+fn run_command_is_refused_where_a_step_fails() {
+    let launcher = Wrapper::new();
+    let db = db();
+    db.run(&format!(
+        "set pg_shell.launcher = '{}'",
+        launcher.path().display()
+    ));
+    let call = "select output from shell.run_command('/tmp', '{}', 'echo ran')";
+    for (fault, step) in [
+        ("Hostname", "setting the hostname"),
+        ("Capabilities", "dropping capabilities"),
+        ("Exec", "starting the shell"),
+    ] {
+        launcher.fail(&format!("fail={fault}"));
+        let refusal = db.refused(call, &[]);
+        assert_eq!(
+            (refusal.code.as_str(), refusal.message),
+            (
+                "PS010",
+                format!("the command was refused: {step} failed: a test wants it")
+            )
+        );
+        assert!(refusal.hint.starts_with("Nothing was run"));
+        launcher.fail("");
+        assert_eq!(db.one::<String>(call, &[]), "ran\n");
+    }
+    for program in ["/bin/true", "/bin/false"] {
+        db.run(&format!("set pg_shell.launcher = '{program}'"));
+        let refusal = db.refused(call, &[]);
+        assert_eq!(refusal.code, "PS013");
+        let said = format!("the launcher {program} exited with code ");
+        assert!(refusal.message.contains(&said), "{refusal:?}");
+    }
+}
+
+#[test]
 fn refused_where_the_launcher_is_another_program() {
     let launcher = Wrapper::new();
     let cluster = Cluster::new();
