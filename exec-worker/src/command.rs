@@ -245,7 +245,7 @@ impl End {
             Ended::TimedOut | Ended::Stopped | Ended::UsedUp(_) | Ended::LauncherDied => {
                 (Some(128 + 9), Some(9))
             }
-            Ended::Refused(..) => (None, None),
+            Ended::Refused(..) | Ended::NoLauncher(_) => (None, None),
         };
         let because = |failure, reason| End {
             failure: Some(failure),
@@ -279,6 +279,9 @@ impl End {
                 "refused",
                 format!("The command was not run: {step} failed: {reason}."),
             ),
+            Ended::NoLauncher(why) => {
+                because("refused", format!("The command was not run: {why}."))
+            }
             Ended::LauncherDied => because(
                 "signal",
                 "The command's launcher was killed from outside.".into(),

@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::execute::{Chunk, Executor};
 use crate::held::Held;
 use crate::shutdown::{Shutdown, Stage};
+use crate::trial::trial;
 
 /// Pauses between attempts to reach the database.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -67,12 +68,12 @@ impl Worker {
     /// A worker that has not connected yet.
     ///
     /// # Errors
-    /// What [`Config`] refuses; a host without a shell or with an unknown machine.
+    /// What [`Config`] refuses; a host without a shell, or on which commands cannot be confined.
     pub fn new(config: Config) -> Result<Worker, Error> {
         config.check_user()?;
         let launcher = Arc::new(Launcher::serving(config.launcher()?));
         let shell = Shell::find()?;
-        confine::seccomp::filters()?;
+        trial(&launcher, shell)?;
         let (chunk_sender, chunks) = mpsc::unbounded_channel();
         let slots = config.slots();
         let terms = Terms {

@@ -116,6 +116,7 @@ fn answer(outcome: Outcome, output: &Output, limits: &Limits) -> Result<Answer, 
         (Ended::Signaled(signal), _) => 128 + signal,
         (Ended::TimedOut | Ended::Stopped | Ended::UsedUp(_), _) => KILLED,
         (Ended::LauncherDied, _) => return Err(Error::LauncherDied),
+        (Ended::NoLauncher(why), _) => return Err(Error::NoLauncher(why)),
         (Ended::Refused(step, why), _) => return Err(Error::Refused(step, why)),
     };
     if let Some(exceeded) = exceeded {

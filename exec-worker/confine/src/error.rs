@@ -39,6 +39,26 @@ pub enum Step {
     Exec,
 }
 
+impl Step {
+    /// Every step there is.
+    pub fn all() -> impl Iterator<Item = Step> {
+        // Encoded, a step is its number, and none is left out.
+        (0_u8..128).map_while(|number| postcard::from_bytes(&[number]).ok())
+    }
+
+    /// What an administrator may do about its failure.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Step::Namespaces | Step::IdMap => {
+                "Nothing was run. The server's user must be allowed to make user namespaces: see \
+                 user.max_user_namespaces, kernel.unprivileged_userns_clone, \
+                 kernel.apparmor_restrict_unprivileged_userns, and the container's own seccomp policy."
+            }
+            _ => "Nothing was run: a command never runs with less confinement than is required.",
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

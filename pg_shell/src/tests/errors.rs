@@ -66,8 +66,15 @@ mod tests {
             fails("PS013", "select from shell.run_command('/', '{}', 'true')");
         }
         // A program that ends without a report has not confined anything.
-        Spi::run("set local pg_shell.launcher = '/bin/true'").unwrap();
-        fails("PS014", "select from shell.run_command('/', '{}', 'true')");
+        for path in ["/bin/true", "/bin/false"] {
+            Spi::run(&format!("set local pg_shell.launcher = '{path}'")).unwrap();
+            let (state, message, _) = failure("select from shell.run_command('/', '{}', 'true')");
+            assert_eq!(state, "PS013");
+            assert!(
+                message.contains(&format!("the launcher {path} exited")),
+                "{message}"
+            );
+        }
         Spi::run("reset pg_shell.launcher").unwrap();
         assert_eq!(children(), 0);
         assert_eq!(run("echo again").1, "again\n");
@@ -75,32 +82,38 @@ mod tests {
 
     #[pg_test]
     fn a_step_that_fails_is_named() {
-        // Under such a limit the helper has no room for the numbers that the shell knows.
+        // In the helper, in PID 1, and in the shell's process; and under such a limit the helper has no room
+        // for the numbers that the shell knows.
+        let faults = [
+            ("true", "fail=Hostname", "setting the hostname failed"),
+            ("true", "fail=Capabilities", "dropping capabilities failed"),
+            ("true", "fail=Exec", "starting the shell failed"),
+            ("ulimit -n 100", "", "handing over descriptors failed"),
+        ];
         let library: String = value(
             "select setting from pg_config() where name = 'PKGLIBDIR'",
             &[],
         );
         let path = std::env::temp_dir().join(format!("pg_shell_refused_{}", std::process::id()));
-        std::fs::write(
-            &path,
-            format!("#!/bin/sh\nulimit -n 100\nexec {library}/pg-shell-launch\n"),
-        )
-        .unwrap();
+        std::fs::write(&path, "").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         Spi::run(&format!(
             "set local pg_shell.launcher = '{}'",
             path.display()
         ))
         .unwrap();
-        let (state, message, hint) =
-            failure("select from shell.run_command('/', '{}', 'echo ran')");
+        for (before, argument, said) in faults {
+            let script =
+                format!("#!/bin/sh\n{before}\nexec {library}/pg-shell-launch {argument}\n");
+            std::fs::write(&path, script).unwrap();
+            let (state, message, hint) =
+                failure("select from shell.run_command('/', '{}', 'echo ran')");
+            assert_eq!(state, "PS010", "{message}");
+            assert!(message.contains(said), "{message}");
+            assert!(hint.starts_with("Nothing was run"), "{hint}");
+            assert_eq!(children(), 0);
+        }
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(state, "PS010", "{message}");
-        assert!(
-            message.contains("handing over descriptors failed"),
-            "{message}"
-        );
-        assert!(hint.starts_with("Nothing was run"), "{hint}");
     }
 
     #[pg_test]

@@ -14,11 +14,14 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use nix::unistd::{ForkResult, Pid, fork, pipe2, read, write};
+use nix::unistd::{ForkResult, Pid, Whence, lseek, pipe2, read, write};
 
 use super::reap::{Reaper, Usage};
 use super::shell::{self, Way};
-use super::{At, Failure, Launch, clean, meter, privileges, read_spec, receive, root, send_report};
+use super::{
+    At, Failure, Launch, REFUSED, clean, exit, fault, fork_at, meter, privileges, read_spec,
+    receive, root, send_report,
+};
 use crate::error::Step;
 use crate::limits::Limits;
 use crate::report::{Ended, Report};
@@ -52,6 +55,7 @@ pub(super) fn live(
     let mut launch = first;
     let mut confined = false;
     loop {
+        take(&launch.state)?;
         if let Some(outputs) = launch.outputs {
             take_outputs(outputs)?;
         }
@@ -83,13 +87,18 @@ pub(super) fn live(
     }
 }
 
+/// Tells the caller, by the position that both have in this file, that the launch has been taken.
+fn take(state: &OwnedFd) -> Result<(), Failure> {
+    lseek(state, 0, Whence::SeekSet).at(Step::Descriptors)?;
+    Ok(())
+}
+
 /// Puts a launch's descriptors where the shell will have them.
 fn take_outputs([stdout, stderr]: [OwnedFd; 2]) -> Result<(), Failure> {
     for (from, to) in [(stdout, 1), (stderr, 2)] {
         // SAFETY: dup2 onto the standard descriptors, which nothing in this process owns.
-        if unsafe { libc::dup2(from.as_raw_fd(), to) } < 0 {
-            return Err((Step::Descriptors, Errno::last().to_string()));
-        }
+        let placed = unsafe { libc::dup2(from.as_raw_fd(), to) };
+        Errno::result(placed).at(Step::Descriptors)?;
     }
     Ok(())
 }
@@ -187,6 +196,7 @@ fn spawn_shell(spec: &Spec, state: &OwnedFd) -> Result<Pid, Failure> {
         failed = shell::execute(spec, state).err();
         126
     });
+    fault::point(Step::Fork)?;
     let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
     // SAFETY: this process has one thread, which waits until the child has executed or ended; the child
     // has a stack of its own, and uses what it borrows in no way that this one would not.
@@ -202,16 +212,14 @@ fn fork_shell(spec: &Spec, state: &OwnedFd, script: &[u8]) -> Result<Started, Fa
     let (failed, low) = pipe2(OFlag::O_CLOEXEC).at(Step::Fork)?;
     let tell = lift(&low).at(Step::Descriptors)?;
     drop(low);
-    // SAFETY: the process has one thread.
-    match unsafe { fork() }.at(Step::Fork)? {
+    match fork_at(Step::Fork)? {
         ForkResult::Child => {
             let Err(failure) = shell::wake(spec, state, script) else {
                 return Ok(Started::Here(spec.command.clone()));
             };
             let message = postcard::to_stdvec(&failure).unwrap_or_default();
             let _ = write(&tell, &message);
-            // SAFETY: ends the process at once; nothing is buffered.
-            unsafe { libc::_exit(126) }
+            exit(REFUSED)
         }
         ForkResult::Parent { child } => {
             drop(tell);
