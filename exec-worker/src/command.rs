@@ -38,6 +38,8 @@ pub struct Claimed {
     pub env: BTreeMap<String, String>,
     /// The rest of the session's state.
     pub shell_state: String,
+    /// The programs that it may run; `None` is any.
+    pub programs: Option<Vec<String>>,
     /// What it may use.
     pub limits: Limits,
     /// When it came.
@@ -62,6 +64,7 @@ impl Claimed {
             cwd: row.try_get("cwd")?,
             env,
             shell_state: row.try_get("shell_state")?,
+            programs: row.try_get("programs")?,
             limits: limits(row)?,
             claimed_at: Instant::now(),
         })

@@ -24,6 +24,7 @@ pub fn trial(launcher: &Launcher, shell: Shell) -> Result<(), Error> {
         cwd: HOME,
         env: &BTreeMap::new(),
         shell_state: "",
+        programs: None,
     };
     let spec = shell.prepare(&start, Limits::default())?;
     let running = Running::start(launcher, None, &spec)?;

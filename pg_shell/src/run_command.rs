@@ -50,11 +50,13 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Error> {
     if !launcher.is_absolute() {
         return Err(Error::RelativeLauncher(launcher));
     }
+    let programs = settings::programs();
     let start = Start {
         command,
         cwd,
         env: &env,
         shell_state: "",
+        programs: programs.as_deref(),
     };
     let spec = Shell::find()?.prepare(&start, limits.clone())?;
 

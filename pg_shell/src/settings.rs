@@ -17,6 +17,7 @@ const LAUNCHER: &str = "pg-shell-launch";
 
 static MAX_LIMITS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
+static PROGRAMS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static LAUNCHER_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
 /// The limits of `run_command`, each in the unit that its registration names.
@@ -58,6 +59,14 @@ pub fn register() {
         GucFlags::NOT_WHILE_SEC_REST | GucFlags::SUPERUSER_ONLY,
     );
     register_max_limits();
+    GucRegistry::define_string_guc(
+        c"pg_shell.programs",
+        c"Programs that run_command's commands may run besides the shell: absolute paths, with commas.",
+        c"Empty: any.",
+        &PROGRAMS,
+        GucContext::Suset,
+        GucFlags::empty(),
+    );
     let s = &*SETTINGS;
     let define = |name: &'static CStr, about: &'static CStr, setting, (least, most), unit| {
         let context = GucContext::Suset;
@@ -179,6 +188,14 @@ fn read_max_limits(text: Option<&CStr>) -> Result<SomeLimits, String> {
         Some(text) if !text.is_empty() => SomeLimits::from_json(&text.to_string_lossy()),
         _ => Ok(SomeLimits::default()),
     }
+}
+
+/// The programs that `run_command` may run; `None` is any.
+pub fn programs() -> Option<Vec<String>> {
+    let text = PROGRAMS.get()?;
+    let text = text.to_string_lossy();
+    let listed = text.split(',').map(str::trim).filter(|p| !p.is_empty());
+    (!text.trim().is_empty()).then(|| listed.map(str::to_owned).collect())
 }
 
 /// What no command may exceed.

@@ -21,6 +21,8 @@ pub enum Step {
     Network,
     /// Building and entering the private root.
     Root,
+    /// Restricting the command to the programs that are listed.
+    Programs,
     /// Setting the hostname.
     Hostname,
     /// Starting the shell's process.
@@ -68,6 +70,7 @@ impl fmt::Display for Step {
             Step::Init => "starting the first process of the namespace",
             Step::Network => "making a network of its own",
             Step::Root => "entering the private root",
+            Step::Programs => "restricting the programs",
             Step::Hostname => "setting the hostname",
             Step::Fork => "starting the shell's process",
             Step::Rlimits => "setting resource limits",

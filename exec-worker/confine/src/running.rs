@@ -1,6 +1,7 @@
 //! The caller's side of one launch: start it, pump it, stop it.
 
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -81,6 +82,7 @@ impl Running {
         let key = session.map(|session| Key {
             session,
             disk_bytes: spec.limits.disk_bytes,
+            programs: hash(&spec.programs),
         });
         let Launched {
             helper,
@@ -307,6 +309,12 @@ impl Drop for Running {
             self.kill();
         }
     }
+}
+
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A memory file of fixed size: what is not written takes no memory, and nobody can make it larger.

@@ -94,26 +94,38 @@ mod tests {
             "select setting from pg_config() where name = 'PKGLIBDIR'",
             &[],
         );
-        let path = std::env::temp_dir().join(format!("pg_shell_refused_{}", std::process::id()));
-        std::fs::write(&path, "").unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Spi::run(&format!(
-            "set local pg_shell.launcher = '{}'",
-            path.display()
-        ))
-        .unwrap();
-        for (before, argument, said) in faults {
+        for (number, (before, argument, said)) in faults.into_iter().enumerate() {
+            // Another name each, for a backend keeps the launcher that it has started.
+            let name = format!("pg_shell_refused_{}_{number}", std::process::id());
+            let path = std::env::temp_dir().join(name);
             let script =
-                format!("#!/bin/sh\n{before}\nexec {library}/pg-shell-launch {argument}\n");
+                format!("#!/bin/sh\n{before}\nexec {library}/pg-shell-launch \"$@\" {argument}\n");
             std::fs::write(&path, script).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            let name = path.display();
+            Spi::run(&format!("set local pg_shell.launcher = '{name}'")).unwrap();
             let (state, message, hint) =
                 failure("select from shell.run_command('/', '{}', 'echo ran')");
             assert_eq!(state, "PS010", "{message}");
             assert!(message.contains(said), "{message}");
             assert!(hint.starts_with("Nothing was run"), "{hint}");
             assert_eq!(children(), 0);
+            std::fs::remove_file(&path).unwrap();
         }
-        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[pg_test]
+    fn the_programs_that_may_run_can_be_listed() {
+        let commands = "uname; echo $?; id -u; perl -e 'print 1'; echo $?";
+        assert!(run(commands).1.starts_with("Linux\n0\n1000\n1"));
+        Spi::run("set local pg_shell.programs = '/usr/bin/id, /usr/bin/head'").unwrap();
+        let (_, output) = run(commands);
+        assert!(output.contains("\n126\n1000\n"), "{output}");
+        assert!(!output.contains("Linux"), "{output}");
+        Spi::run("set local pg_shell.programs = '/nonesuch'").unwrap();
+        let (state, message, _) = failure("select from shell.run_command('/', '{}', 'echo ran')");
+        assert_eq!(state, "PS010", "{message}");
+        assert!(message.contains("/nonesuch"), "{message}");
     }
 
     #[pg_test]
@@ -134,10 +146,22 @@ mod tests {
 
     #[pg_test]
     fn whom_it_is_granted_to_may_call_it() {
-        Spi::run("create role somebody; grant usage on schema shell to somebody").unwrap();
-        Spi::run("grant execute on function shell.run_command to somebody").unwrap();
+        Spi::run("create role somebody; grant shell_runner to somebody").unwrap();
         Spi::run("set local role somebody").unwrap();
         assert_eq!(run("echo granted").1, "granted\n");
+        for setting in [
+            "launcher = '/bin/sh'",
+            "timeout = '1d'",
+            "programs = ''",
+            "max_limits = ''",
+        ] {
+            fails("42501", &format!("set local pg_shell.{setting}"));
+        }
+        fails("42501", "select from shell.users");
+        fails(
+            "42501",
+            "select shell.submit_command(gen_random_uuid(), 'true')",
+        );
     }
 
     #[pg_test]

@@ -29,6 +29,7 @@ fn spec(bytes: &[u8]) -> Option<Spec> {
         env,
         cwd,
         shell_state: shell_state.into_bytes(),
+        programs: None,
         limits: Limits::default(),
     })
 }

@@ -27,6 +27,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             cwd: &state.cwd,
             env: &state.env,
             shell_state: &state.shell_state,
+            programs: None,
         };
         shell
             .prepare(&start, Limits::default())

@@ -19,8 +19,8 @@ use nix::unistd::{ForkResult, Pid, Whence, lseek, pipe2, read, write};
 use super::reap::{Reaper, Usage};
 use super::shell::{self, Way};
 use super::{
-    At, Failure, Launch, REFUSED, clean, exit, fault, fork_at, meter, privileges, read_spec,
-    receive, root, send_report,
+    At, Failure, Launch, REFUSED, clean, exit, fault, fork_at, meter, privileges, programs,
+    read_spec, receive, root, send_report,
 };
 use crate::error::Step;
 use crate::limits::Limits;
@@ -62,6 +62,9 @@ pub(super) fn live(
         let spec = read_spec(launch.spec)?;
         if !confined {
             root::resize_own(&spec.limits)?;
+            if let Some(listed) = &spec.programs {
+                programs::restrict(listed, spec.shell)?;
+            }
             privileges::drop_all()?;
             privileges::filter_inner()?;
             confined = true;

@@ -19,6 +19,7 @@ mod meter;
 mod namespaces;
 mod network;
 mod privileges;
+mod programs;
 mod reap;
 mod rlimits;
 mod root;

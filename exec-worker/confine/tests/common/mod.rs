@@ -26,6 +26,7 @@ pub struct Session {
     pub env: BTreeMap<String, String>,
     pub shell_state: String,
     pub limits: Limits,
+    pub programs: Option<Vec<String>>,
     pub shell: Shell,
     /// Under which what serves it is kept for its next command.
     pub key: Option<u128>,
@@ -59,6 +60,7 @@ impl Session {
             cwd: confine::HOME.into(),
             env: BTreeMap::new(),
             shell_state: String::new(),
+            programs: None,
             limits: Limits::default(),
             shell: Shell::Bash,
             key: None,
@@ -75,6 +77,7 @@ impl Session {
             cwd: &self.cwd,
             env: &self.env,
             shell_state: &self.shell_state,
+            programs: self.programs.as_deref(),
         };
         let spec = self
             .shell
