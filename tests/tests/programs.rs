@@ -11,7 +11,7 @@ fn a_sandbox_runs_what_is_listed() {
     let run = |user, command| db.wait(db.submit(user, command));
     assert_eq!(run(user, "uname").text(), "Linux\n");
 
-    let sql = "update shell.sandboxes set programs = $2 where owner_id = $1";
+    let sql = "update shell.sandboxes set programs = $2::text[] where owner_id = $1";
     db.query(sql, &[&user, &vec!["/usr/bin/id"]]);
     let denied = run(user, "uname");
     assert_eq!(denied.exit_code, Some(126), "{denied:?}");
@@ -31,7 +31,7 @@ fn a_list_that_cannot_be_is_not_stored() {
     let db = cluster.db();
     let user = db.user("owner");
     db.session(user);
-    let sql = "update shell.sandboxes set programs = $2 where owner_id = $1";
+    let sql = "update shell.sandboxes set programs = $2::text[] where owner_id = $1";
     let long = format!("/{}", "x".repeat(5000));
     for wrong in [
         "relative",
