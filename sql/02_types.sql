@@ -78,7 +78,7 @@ create type shell.claimed_command as (
   cwd text,
   env jsonb,
   shell_state text,
-  programs text[],
+  programs text[], -- noqa: LT01
   wall_seconds bigint,
   cpu_seconds bigint,
   memory_bytes bigint,
