@@ -19,7 +19,7 @@ use nix::unistd::{ForkResult, Pid, Whence, lseek, pipe2, read, write};
 use super::reap::{Reaper, Usage};
 use super::shell::{self, Way};
 use super::{
-    At, Failure, Launch, REFUSED, clean, exit, fault, fork_at, meter, privileges, programs,
+    At, Failure, Launch, REFUSED, clean, clock, exit, fault, fork_at, meter, privileges, programs,
     read_spec, receive, root, send_report,
 };
 use crate::error::Step;
@@ -62,9 +62,7 @@ pub(super) fn live(
         let spec = read_spec(launch.spec)?;
         if !confined {
             root::resize_own(&spec.limits)?;
-            if let Some(listed) = &spec.programs {
-                programs::restrict(listed, spec.shell)?;
-            }
+            programs::restrict(spec.programs.as_deref(), spec.shell)?;
             privileges::drop_all()?;
             privileges::filter_inner()?;
             confined = true;
@@ -165,6 +163,7 @@ fn run(
         cpu_us,
         peak_memory_bytes,
         kept: false,
+        steps: clock::spent(),
     }))
 }
 

@@ -13,6 +13,7 @@
 //! The process is single-threaded throughout, so that forking needs no care for locks.
 
 mod clean;
+mod clock;
 mod fault;
 mod init;
 mod meter;
@@ -81,6 +82,7 @@ pub(crate) trait At<T> {
 impl<T, E: std::fmt::Display> At<T> for Result<T, E> {
     fn at(self, step: Step) -> Result<T, Failure> {
         let value = self.map_err(|e| (step, e.to_string()))?;
+        clock::mark(step);
         fault::point(step)?;
         Ok(value)
     }
@@ -106,6 +108,7 @@ pub fn run(serve: bool) -> i32 {
     let Ok(control) = inherited(CONTROL_FD) else {
         return REFUSED;
     };
+    clock::read(std::env::args_os());
     let ended = fault::read(std::env::args_os()).and_then(|()| {
         if serve {
             server::run(control.as_raw_fd())
