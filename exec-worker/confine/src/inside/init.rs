@@ -202,10 +202,11 @@ fn spawn_shell(spec: &Spec, state: &OwnedFd) -> Result<Pid, Failure> {
     let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
     // SAFETY: this process has one thread, which waits until the child has executed or ended; the child
     // has a stack of its own, and uses what it borrows in no way that this one would not.
-    let pid = unsafe { clone(child, &mut stack, flags, Some(libc::SIGCHLD)) }.at(Step::Fork)?;
-    match failed {
-        Some(failure) => Err(failure),
-        None => Ok(pid),
+    let pid = unsafe { clone(child, &mut stack, flags, Some(libc::SIGCHLD)) };
+    match (failed, pid) {
+        (Some(failure), _) => Err(failure),
+        // No point where it fails: the command may be running.
+        (None, pid) => pid.map_err(|e| (Step::Fork, e.to_string())),
     }
 }
 
