@@ -18,9 +18,12 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::cgroup::{Cgroup, Group};
 use crate::error::{Context, Error};
-use crate::inside::{CONTROL_FD, SPEC_FD, STATE_FD};
+use crate::inside::{CGROUP_FD, CONTROL_FD, GROUPED, SPEC_FD, STATE_FD};
 use crate::kept::{Kept, Key};
+use crate::limits::Limits;
+use crate::spec::Spec;
 
 /// How launches are started.
 pub struct Launcher {
@@ -28,6 +31,7 @@ pub struct Launcher {
     /// `None` spawns a helper for each launch; else the server, once there is one.
     server: Option<Mutex<Option<Server>>>,
     kept: Kept,
+    cgroup: Option<Cgroup>,
 }
 
 /// PID 1s that a launcher keeps for their sessions' next commands, if nothing else is said.
@@ -37,6 +41,8 @@ const KEPT: usize = 128;
 struct Server {
     socket: OwnedFd,
     helper: Helper,
+    /// The group of the PID 1 that waits.
+    ahead: Option<Group>,
 }
 
 /// What a launch is given, besides its control socket.
@@ -65,6 +71,8 @@ pub(crate) struct Launched {
     pub control: OwnedFd,
     /// Where to keep the PID 1, if it may be.
     pub keep: Option<(Kept, Key)>,
+    /// Where it runs, if in a control group.
+    pub group: Option<Group>,
 }
 
 /// A child process of the caller's. Dropping it kills it, and waits for it.
@@ -106,6 +114,7 @@ impl Launcher {
             path,
             server: None,
             kept: Kept::new(0),
+            cgroup: None,
         }
     }
 
@@ -115,12 +124,34 @@ impl Launcher {
             path,
             server: Some(Mutex::new(None)),
             kept: Kept::new(KEPT),
+            cgroup: None,
         }
+    }
+
+    /// The same, each launch in a control group of its own.
+    #[must_use]
+    pub fn within(mut self, cgroup: Option<Cgroup>) -> Launcher {
+        self.cgroup = cgroup;
+        self
+    }
+
+    /// For the helper.
+    pub(crate) fn encode(&self, spec: &Spec) -> Vec<u8> {
+        if !self.cgroup.as_ref().is_some_and(Cgroup::counts_processes) {
+            return spec.encode();
+        }
+        // The resource limit lets one more pass than the group, so that it is the group that says no and counts.
+        let mut spec = spec.clone();
+        spec.limits.processes = spec.limits.processes.saturating_add(1);
+        spec.encode()
     }
 
     /// Ends what waits for so long for its session's next command.
     pub fn end_kept(&self, older: Duration) {
         self.kept.end_older(older);
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.collect();
+        }
     }
 
     /// Ends the server, and every launch of its; the next launch starts another.
@@ -136,18 +167,21 @@ impl Launcher {
         &self,
         given: &Descriptors<'_>,
         key: Option<Key>,
+        limits: &Limits,
     ) -> Result<Launched, Error> {
         let keep = key
             .filter(|_| self.server.is_some())
             .map(|key| (self.kept.clone(), key));
         if let Some((kept, key)) = &keep
-            && let Some(control) = kept.take(*key)
+            && let Some((control, mut group)) = kept.take(*key)
+            && group.as_mut().is_none_or(|g| g.limit(limits).is_ok())
             && given.send_again(&control).is_ok()
         {
             return Ok(Launched {
                 helper: None,
                 control,
                 keep,
+                group,
             });
         }
         let (control, inside) = socketpair(
@@ -159,11 +193,15 @@ impl Launcher {
         .or_cannot("make the control socket")?;
         fcntl(&control, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .or_cannot("make the control socket")?;
-        let helper = self.launch_anew(given, &inside)?;
+        let (helper, mut group) = self.launch_anew(given, &inside, limits)?;
+        if let Some(group) = &mut group {
+            group.joined();
+        }
         Ok(Launched {
             helper,
             control,
             keep,
+            group,
         })
     }
 
@@ -171,30 +209,49 @@ impl Launcher {
         &self,
         given: &Descriptors<'_>,
         control: &OwnedFd,
-    ) -> Result<Option<Helper>, Error> {
+        limits: &Limits,
+    ) -> Result<(Option<Helper>, Option<Group>), Error> {
+        let group_of = |ahead| match &self.cgroup {
+            Some(cgroup) => cgroup.group(ahead, limits),
+            None => Ok(None),
+        };
         let Some(server) = &self.server else {
-            let descriptors = [
+            let mut descriptors = vec![
                 (given.stdout, 1),
                 (given.stderr, 2),
                 (control.as_fd(), CONTROL_FD),
                 (given.spec, SPEC_FD),
                 (given.state, STATE_FD),
             ];
-            return self.spawn(&[c"pg-shell-launch"], &descriptors).map(Some);
+            let mut arguments = vec![c"pg-shell-launch"];
+            let group = group_of(None)?;
+            if let Some(procs) = group.as_ref().and_then(Group::procs) {
+                arguments.push(GROUPED);
+                descriptors.push((procs, CGROUP_FD));
+            }
+            let helper = self.spawn(&arguments, &descriptors)?;
+            return Ok((Some(helper), group));
         };
         let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = &mut *server {
-            if !running.helper.reap() && running.send(given, control).is_ok() {
-                return Ok(None);
+            if !running.helper.reap() {
+                let group = group_of(running.ahead.take())?;
+                if running.send(given, control, group.as_ref()).is_ok() {
+                    running.prepare(self.cgroup.as_ref());
+                    return Ok((None, group));
+                }
             }
             // It was killed; the next is as good.
             *server = None;
         }
         let fresh = server.insert(self.start_server()?);
+        fresh.prepare(self.cgroup.as_ref());
+        let group = group_of(fresh.ahead.take())?;
         fresh
-            .send(given, control)
+            .send(given, control, group.as_ref())
             .or_cannot("pass a launch to its server")?;
-        Ok(None)
+        fresh.prepare(self.cgroup.as_ref());
+        Ok((None, group))
     }
 
     fn start_server(&self) -> Result<Server, Error> {
@@ -213,7 +270,11 @@ impl Launcher {
             (inside.as_fd(), CONTROL_FD),
         ];
         let helper = self.spawn(&[c"pg-shell-launch", c"serve"], &descriptors)?;
-        Ok(Server { socket, helper })
+        Ok(Server {
+            socket,
+            helper,
+            ahead: None,
+        })
     }
 
     fn spawn(
@@ -240,19 +301,38 @@ impl Launcher {
 }
 
 impl Server {
-    fn send(&self, given: &Descriptors<'_>, control: &OwnedFd) -> nix::Result<()> {
+    fn send(
+        &self,
+        given: &Descriptors<'_>,
+        control: &OwnedFd,
+        group: Option<&Group>,
+    ) -> nix::Result<()> {
         let control = control.as_fd();
-        send(
-            &self.socket,
-            &[
-                &given.stdout,
-                &given.stderr,
-                &control,
-                &given.spec,
-                &given.state,
-            ]
-            .map(AsRawFd::as_raw_fd),
-        )
+        let mut all = vec![
+            &given.stdout,
+            &given.stderr,
+            &control,
+            &given.spec,
+            &given.state,
+        ];
+        let procs = group.and_then(Group::procs);
+        all.extend(&procs);
+        let all: Vec<RawFd> = all.into_iter().map(AsRawFd::as_raw_fd).collect();
+        send(&self.socket, &all)
+    }
+
+    /// Hands the PID 1 that waits, or will, its group: to join one takes the kernel some 10 ms as a rule,
+    /// which no launch needs to wait for.
+    fn prepare(&mut self, cgroup: Option<&Cgroup>) {
+        let Some(group) = cgroup.and_then(Cgroup::ahead) else {
+            return;
+        };
+        let sent = group
+            .procs()
+            .is_some_and(|procs| send(&self.socket, &[procs.as_raw_fd()]).is_ok());
+        if sent {
+            self.ahead = Some(group);
+        }
     }
 }
 

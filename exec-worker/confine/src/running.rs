@@ -17,6 +17,7 @@ use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use nix::sys::time::TimeSpec;
 
 use crate::capture::{Capture, Output};
+use crate::cgroup::{Events, Group};
 use crate::error::{Context, Error};
 use crate::kept::{Kept, Key};
 use crate::launcher::{Descriptors, Helper, Launched, Launcher};
@@ -43,6 +44,8 @@ pub struct Running {
     /// `None` once it is kept for the session's next command.
     control: Option<OwnedFd>,
     keep: Option<(Kept, Key)>,
+    group: Option<Group>,
+    events: Events,
     /// A memory file: a shell writes its state line by line, and each line in a pipe would wake the caller.
     state: File,
     capture: Capture,
@@ -69,7 +72,7 @@ impl Running {
         let state = state_file().or_cannot("make the file for the shell's state")?;
         let (capture, stdout, stderr) =
             Capture::new(spec.limits.output_bytes).or_cannot("make the output pipes")?;
-        let spec_file = memfd(&spec.encode()).or_cannot("pass the launch specification")?;
+        let spec_file = memfd(&launcher.encode(spec)).or_cannot("pass the launch specification")?;
         let key = session.map(|session| Key {
             session,
             disk_bytes: spec.limits.disk_bytes,
@@ -78,6 +81,7 @@ impl Running {
             helper,
             control,
             keep,
+            group,
         } = launcher.launch(
             &Descriptors {
                 stdout: stdout.as_fd(),
@@ -86,6 +90,7 @@ impl Running {
                 state: state.as_fd(),
             },
             key,
+            &spec.limits,
         )?;
 
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).or_cannot("watch the command")?;
@@ -93,6 +98,8 @@ impl Running {
             helper,
             control: Some(control),
             keep,
+            group,
+            events: Events::default(),
             state,
             capture,
             epoll,
@@ -151,6 +158,7 @@ impl Running {
             report,
             duration: self.duration,
             stopped: self.stopped,
+            events: self.events,
             state: self.read_state()?,
         }))
     }
@@ -191,6 +199,9 @@ impl Running {
         }
         if let Some(helper) = &self.helper {
             helper.kill();
+        }
+        if let Some(group) = &self.group {
+            group.kill();
         }
     }
 
@@ -236,18 +247,32 @@ impl Running {
             Err(e) => return Err(e.into()),
         };
         let report = Report::decode(&message[..received]);
-        let report = report.unwrap_or_else(|| Report::of(Ended::LauncherDied));
+        let report = report.unwrap_or_else(|| self.report_of_the_dead());
         self.duration = self.started.elapsed();
+        if let Some(group) = &self.group
+            && report.ended != Ended::Exited(0)
+        {
+            self.events = group.events();
+        }
         // At its end this socket stays readable; nothing more comes from it.
         let _ = self.epoll.delete(control);
         if report.kept
             && let Some((kept, key)) = self.keep.take()
             && let Some(control) = self.control.take()
         {
-            kept.put(key, control);
+            kept.put(key, control, self.group.take());
         }
         self.report = Some(report);
         Ok(())
+    }
+
+    /// Where PID 1 was killed, what its group knows.
+    fn report_of_the_dead(&self) -> Report {
+        let mut report = Report::of(Ended::LauncherDied);
+        if let Some(group) = &self.group {
+            (report.cpu_us, report.peak_memory_bytes) = group.usage();
+        }
+        report
     }
 
     /// Up to where the shell wrote: its descriptor and this one share their position.

@@ -3,15 +3,17 @@
 //! 1. [`run`]: close what was inherited, become undumpable, read the specification.
 //! 2. `namespaces`: user, pid, mount, ipc and uts namespaces; map the ids.
 //! 3. `root`: the private root.
-//! 4. `privileges`: PID 1 drops every capability and sets `no_new_privs`, for itself and its children.
-//! 5. `init`: PID 1 starts the shell, waits, and ends everything.
-//! 6. `shell`: the child: descriptors, rlimits, seccomp, `execve`.
+//! 4. `cgroup`: PID 1 joins its control group, where there is one.
+//! 5. `privileges`: PID 1 drops every capability and sets `no_new_privs`, for itself and its children.
+//! 6. `init`: PID 1 starts the shell, waits, and ends everything.
+//! 7. `shell`: the child: descriptors, rlimits, seccomp, `execve`.
 //!
 //! A `server` takes the part of step 3 that is the same for everybody once, and forks for each launch;
 //! `waiting` does so from within a bash that is started already.
 //!
 //! The process is single-threaded throughout, so that forking needs no care for locks.
 
+mod cgroup;
 mod clean;
 mod init;
 mod namespaces;
@@ -24,6 +26,7 @@ mod server;
 mod shell;
 pub mod waiting;
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{IoSliceMut, Read, Seek};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -48,8 +51,12 @@ pub const CONTROL_FD: RawFd = 3;
 pub const SPEC_FD: RawFd = 4;
 /// The file into which the shell writes its state.
 pub const STATE_FD: RawFd = 5;
+/// With [`GROUPED`], the `cgroup.procs` of the group to join.
+pub const CGROUP_FD: RawFd = 6;
 /// The argument that makes the helper a server: it builds the root once, and then forks for each launch.
 pub const SERVE: &str = "serve";
+/// The argument that says that there is a [`CGROUP_FD`].
+pub const GROUPED: &CStr = c"grouped";
 
 /// What a launch is given.
 struct Launch {
@@ -102,7 +109,7 @@ pub fn run(serve: bool) -> i32 {
 
 /// One launch, from the start. PID 1 is forked, and its death is the caller's to see in this process.
 fn once(control: &OwnedFd) -> Result<(), Failure> {
-    close_from(STATE_FD + 1)?;
+    let group = cgroup::passed()?;
     hide()?;
     let launch = Launch {
         outputs: None,
@@ -113,7 +120,8 @@ fn once(control: &OwnedFd) -> Result<(), Failure> {
     // SAFETY: the process has one thread.
     match unsafe { fork() }.at(Step::Init)? {
         ForkResult::Child => {
-            let ended = root::enter_template()
+            let ended = cgroup::join(group.as_ref())
+                .and_then(|()| root::enter_template())
                 .and_then(|()| root::add_own(&Limits::default()))
                 .and_then(|()| privileges::filter_outer())
                 .and_then(|()| init::live(control, launch, Way::Executed, false));
@@ -143,6 +151,16 @@ fn finish(control: &OwnedFd, ended: Result<(), Failure>) -> ! {
 fn receive<const DESCRIPTORS: usize>(
     socket: RawFd,
 ) -> Result<Option<[OwnedFd; DESCRIPTORS]>, Failure> {
+    while let Some(received) = receive_any(socket)? {
+        if let Ok(launch) = received.try_into() {
+            return Ok(Some(launch));
+        }
+    }
+    Ok(None)
+}
+
+/// The next message's descriptors; `None` at the end.
+fn receive_any(socket: RawFd) -> Result<Option<Vec<OwnedFd>>, Failure> {
     loop {
         let mut byte = [0_u8];
         let mut parts = [IoSliceMut::new(&mut byte)];
@@ -168,12 +186,7 @@ fn receive<const DESCRIPTORS: usize>(
                 );
             }
         }
-        if message.bytes == 0 {
-            return Ok(None);
-        }
-        if let Ok(launch) = received.try_into() {
-            return Ok(Some(launch));
-        }
+        return Ok((message.bytes > 0).then_some(received));
     }
 }
 

@@ -16,7 +16,7 @@ use nix::unistd::{close, pipe2, read};
 use super::namespaces::{self, SANDBOX_ID};
 use super::shell::Way;
 use super::{
-    At, CONTROL_FD, Failure, Launch, close_from, finish, hide, init, privileges, receive, root,
+    At, CONTROL_FD, Failure, Launch, cgroup, close_from, finish, hide, init, privileges, root,
     waiting,
 };
 use crate::error::Step;
@@ -94,7 +94,9 @@ fn fork_init(socket: RawFd, tell: OwnedFd, way: Way) -> Result<Option<CString>, 
         )),
         0 => {
             let ready = become_init();
-            let Ok(Some([stdout, stderr, control, spec, state])) = receive(socket) else {
+            let Ok(Some(([stdout, stderr, control, spec, state], joined))) =
+                cgroup::receive_launch(socket)
+            else {
                 // SAFETY: ends the process at once; nothing is buffered.
                 unsafe { libc::_exit(0) }
             };
@@ -106,6 +108,7 @@ fn fork_init(socket: RawFd, tell: OwnedFd, way: Way) -> Result<Option<CString>, 
                 spec,
                 state,
             };
+            let ready = ready.and(joined);
             match ready.and_then(|()| init::live(&control, launch, way, true)) {
                 Ok(Some(command)) => Ok(Some(command)),
                 Ok(None) => finish(&control, Ok(())),
