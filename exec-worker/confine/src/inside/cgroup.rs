@@ -1,7 +1,7 @@
 //! Step 4: PID 1 joins its control group, by a descriptor that its caller has opened: the kernel asks for
 //! the opener's rights, and PID 1 has none.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 
 use nix::sys::stat::fstat;
 
@@ -11,6 +11,14 @@ use crate::error::Step;
 /// What a launch consists of, where PID 1 was forked ahead of it: standard output and error, the control
 /// socket, the specification, the file for the shell's state.
 const LAUNCH: usize = 5;
+/// The same, and the group to be in.
+const GROUPED_LAUNCH: usize = LAUNCH + 1;
+
+/// A launch, and whether PID 1 is in the group that came with it.
+pub(super) struct Received {
+    pub(super) launch: [OwnedFd; LAUNCH],
+    pub(super) joined: Result<(), Failure>,
+}
 
 /// The group that a helper of its own was passed; closes everything else that a launch does not consist of.
 pub(super) fn passed() -> Result<Option<OwnedFd>, Failure> {
@@ -33,9 +41,7 @@ pub(super) fn join(procs: Option<&OwnedFd>) -> Result<(), Failure> {
 
 /// A launch, in the group that came with it. As a rule that is the one that came ahead, and was joined while
 /// nobody waited.
-pub(super) fn receive_launch(
-    socket: i32,
-) -> Result<Option<([OwnedFd; LAUNCH], Result<(), Failure>)>, Failure> {
+pub(super) fn receive_launch(socket: RawFd) -> Result<Option<Received>, Failure> {
     let mut ahead = None;
     while let Some(mut received) = receive_any(socket)? {
         let group = match received.len() {
@@ -45,7 +51,7 @@ pub(super) fn receive_launch(
                 ahead = group.filter(|group| join(Some(group)).is_ok());
                 continue;
             }
-            6 => received.pop(),
+            GROUPED_LAUNCH => received.pop(),
             _ => None,
         };
         if let Ok(launch) = received.try_into() {
@@ -53,7 +59,7 @@ pub(super) fn receive_launch(
                 (Some(ahead), Some(group)) if is_same(ahead, group) => Ok(()),
                 _ => join(group.as_ref()),
             };
-            return Ok(Some((launch, joined)));
+            return Ok(Some(Received { launch, joined }));
         }
     }
     Ok(None)

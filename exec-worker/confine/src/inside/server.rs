@@ -94,12 +94,11 @@ fn fork_init(socket: RawFd, tell: OwnedFd, way: Way) -> Result<Option<CString>, 
         )),
         0 => {
             let ready = become_init();
-            let Ok(Some(([stdout, stderr, control, spec, state], joined))) =
-                cgroup::receive_launch(socket)
-            else {
+            let Ok(Some(received)) = cgroup::receive_launch(socket) else {
                 // SAFETY: ends the process at once; nothing is buffered.
                 unsafe { libc::_exit(0) }
             };
+            let [stdout, stderr, control, spec, state] = received.launch;
             let _ = nix::unistd::write(&tell, b"T");
             drop(tell);
             let _ = close(socket);
@@ -108,7 +107,7 @@ fn fork_init(socket: RawFd, tell: OwnedFd, way: Way) -> Result<Option<CString>, 
                 spec,
                 state,
             };
-            let ready = ready.and(joined);
+            let ready = ready.and(received.joined);
             match ready.and_then(|()| init::live(&control, launch, way, true)) {
                 Ok(Some(command)) => Ok(Some(command)),
                 Ok(None) => finish(&control, Ok(())),
