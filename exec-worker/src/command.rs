@@ -38,6 +38,8 @@ pub struct Claimed {
     pub env: BTreeMap<String, String>,
     /// The rest of the session's state.
     pub shell_state: String,
+    /// The programs that it may run; `None` is any.
+    pub programs: Option<Vec<String>>,
     /// What it may use.
     pub limits: Limits,
     /// When it came.
@@ -62,6 +64,7 @@ impl Claimed {
             cwd: row.try_get("cwd")?,
             env,
             shell_state: row.try_get("shell_state")?,
+            programs: row.try_get("programs")?,
             limits: limits(row)?,
             claimed_at: Instant::now(),
         })
@@ -242,8 +245,10 @@ impl End {
         let (exit_code, signal) = match outcome.report.ended {
             Ended::Exited(code) => (Some(code), None),
             Ended::Signaled(signal) => (Some(128 + signal), Some(signal)),
-            Ended::TimedOut | Ended::Stopped | Ended::LauncherDied => (Some(128 + 9), Some(9)),
-            Ended::Refused(..) => (None, None),
+            Ended::TimedOut | Ended::Stopped | Ended::UsedUp(_) | Ended::LauncherDied => {
+                (Some(128 + 9), Some(9))
+            }
+            Ended::Refused(..) | Ended::NoLauncher(_) => (None, None),
         };
         let because = |failure, reason| End {
             failure: Some(failure),
@@ -273,13 +278,16 @@ impl End {
             Ended::Signaled(signal) => {
                 because("signal", format!("Signal {signal} ended the shell."))
             }
-            Ended::Stopped | Ended::TimedOut => {
+            Ended::Stopped | Ended::TimedOut | Ended::UsedUp(_) => {
                 because("cancelled", "The command was cancelled.".into())
             }
             Ended::Refused(step, reason) => because(
                 "refused",
                 format!("The command was not run: {step} failed: {reason}."),
             ),
+            Ended::NoLauncher(why) => {
+                because("refused", format!("The command was not run: {why}."))
+            }
             Ended::LauncherDied => because(
                 "signal",
                 "The command's launcher was killed from outside.".into(),

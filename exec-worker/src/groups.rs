@@ -27,14 +27,14 @@ pub fn find(setting: &Setting) -> Result<Option<Cgroup>, Error> {
             info!(%path, controllers, "each command has a control group");
             if !missing.is_empty() {
                 let missing = missing.join(" ");
-                warn!(%path, missing, "these are limited a process at a time only");
+                warn!(%path, missing, "these the kernel limits a process at a time only");
             }
             Ok(Some(cgroup))
         }
         Err(why) => {
             info!(
                 why,
-                "no control groups: memory and CPU are limited a process at a time"
+                "no control groups: the kernel limits memory and CPU a process at a time"
             );
             Ok(None)
         }

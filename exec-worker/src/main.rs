@@ -9,6 +9,7 @@ mod execute;
 mod groups;
 mod held;
 mod shutdown;
+mod trial;
 mod worker;
 
 use std::io::IsTerminal;

@@ -9,8 +9,6 @@
 //!
 //! One call is under way at a time; what finishes meanwhile goes with the next.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +16,7 @@ use confine::Launcher;
 use confine::shell::Shell;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -29,6 +28,7 @@ use crate::execute::{Chunk, Executor};
 use crate::groups;
 use crate::held::Held;
 use crate::shutdown::{Shutdown, Stage};
+use crate::trial::trial;
 
 /// Pauses between attempts to reach the database.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -54,8 +54,9 @@ pub struct Worker {
     pulse_at: Instant,
 }
 
-/// A call of `shell.work` under way.
-type Call = Pin<Box<dyn Future<Output = Result<Vec<Claimed>, Error>>>>;
+/// A call of `shell.work` under way: a task of its own, for its rows must be taken from the connection
+/// while the worker waits for another call's answer, which comes behind them. Dropped, it is aborted.
+type Call = AbortOnDropHandle<Result<Vec<Claimed>, Error>>;
 
 /// Why the inner loop ended.
 enum Left {
@@ -68,12 +69,12 @@ impl Worker {
     /// A worker that has not connected yet.
     ///
     /// # Errors
-    /// What [`Config`] refuses; a host without a shell or with an unknown machine.
+    /// What [`Config`] refuses; a host without a shell, or on which commands cannot be confined.
     pub fn new(config: Config) -> Result<Worker, Error> {
         config.check_user()?;
         let launcher = Launcher::serving(config.launcher()?).within(groups::find(&config.cgroup)?);
         let shell = Shell::find()?;
-        confine::seccomp::filters()?;
+        trial(&launcher, shell)?;
         let (chunk_sender, chunks) = mpsc::unbounded_channel();
         let slots = config.slots();
         let terms = Terms {
@@ -263,9 +264,9 @@ impl Worker {
             self.turn,
             i32::try_from(room).unwrap_or(i32::MAX),
         );
-        Some(Box::pin(
-            async move { db.work(id, &results, want, turn).await },
-        ))
+        Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            db.work(id, &results, want, turn).await
+        })))
     }
 
     async fn take_answer(
@@ -369,7 +370,10 @@ impl Worker {
 
 async fn answer(call: &mut Option<Call>) -> Result<Vec<Claimed>, Error> {
     match call {
-        Some(call) => call.await,
+        Some(call) => match call.await {
+            Ok(answer) => answer,
+            Err(e) => std::panic::resume_unwind(e.into_panic()),
+        },
         None => std::future::pending().await,
     }
 }

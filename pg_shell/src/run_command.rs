@@ -50,11 +50,13 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Error> {
     if !launcher.is_absolute() {
         return Err(Error::RelativeLauncher(launcher));
     }
+    let programs = settings::programs();
     let start = Start {
         command,
         cwd,
         env: &env,
         shell_state: "",
+        programs: programs.as_deref(),
     };
     let spec = Shell::find()?.prepare(&start, limits.clone())?;
 
@@ -114,10 +116,11 @@ fn answer(outcome: Outcome, output: &Output, limits: &Limits) -> Result<Answer, 
         (_, Some(Exceeded::Wall(_))) => TIMED_OUT,
         (Ended::Exited(code), _) => code,
         (Ended::Signaled(signal), _) => 128 + signal,
-        (Ended::TimedOut | Ended::Stopped, _) => KILLED,
+        (Ended::TimedOut | Ended::Stopped | Ended::UsedUp(_), _) => KILLED,
         // PID 1 ends with all the rest of its group.
         (Ended::LauncherDied, Some(Exceeded::MemoryTogether(_))) => KILLED,
         (Ended::LauncherDied, _) => return Err(Error::LauncherDied),
+        (Ended::NoLauncher(why), _) => return Err(Error::NoLauncher(why)),
         (Ended::Refused(step, why), _) => return Err(Error::Refused(step, why)),
     };
     if let Some(exceeded) = exceeded {

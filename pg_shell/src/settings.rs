@@ -18,6 +18,7 @@ const LAUNCHER: &str = "pg-shell-launch";
 
 static MAX_LIMITS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
+static PROGRAMS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static LAUNCHER_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
 static CGROUP: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
@@ -69,6 +70,14 @@ pub fn register() {
         GucFlags::NOT_WHILE_SEC_REST | GucFlags::SUPERUSER_ONLY,
     );
     register_max_limits();
+    GucRegistry::define_string_guc(
+        c"pg_shell.programs",
+        c"Programs that run_command's commands may run besides the shell: absolute paths, with commas.",
+        c"Empty: any.",
+        &PROGRAMS,
+        GucContext::Suset,
+        GucFlags::empty(),
+    );
     let s = &*SETTINGS;
     let define = |name: &'static CStr, about: &'static CStr, setting, (least, most), unit| {
         let context = GucContext::Suset;
@@ -91,14 +100,14 @@ pub fn register() {
     );
     define(
         c"pg_shell.cpu_time",
-        c"CPU time one process may use.",
+        c"CPU time its processes may use together.",
         &s.cpu_time,
         range("cpu_seconds", 1),
         GucFlags::UNIT_S,
     );
     define(
         c"pg_shell.memory",
-        c"Private writable memory one process may have.",
+        c"Private writable memory its processes may have together.",
         &s.memory,
         range("memory_bytes", 1024),
         kb,
@@ -190,6 +199,14 @@ fn read_max_limits(text: Option<&CStr>) -> Result<SomeLimits, String> {
         Some(text) if !text.is_empty() => SomeLimits::from_json(&text.to_string_lossy()),
         _ => Ok(SomeLimits::default()),
     }
+}
+
+/// The programs that `run_command` may run; `None` is any.
+pub fn programs() -> Option<Vec<String>> {
+    let text = PROGRAMS.get()?;
+    let text = text.to_string_lossy();
+    let listed = text.split(',').map(str::trim).filter(|p| !p.is_empty());
+    (!text.trim().is_empty()).then(|| listed.map(str::to_owned).collect())
 }
 
 /// What no command may exceed.

@@ -359,25 +359,37 @@ fn each_limit_that_a_command_asked_for_ends_it_and_says_so() {
             json!({"wall_seconds": 1}),
             "echo kept; sleep 1000",
             "timeout",
-            "The command took longer than 1 seconds and was ended.",
+            "The command took longer than 1 second and was ended.",
         ),
         (
             json!({"cpu_seconds": 1}),
             "echo kept; while :; do :; done",
             "limit",
-            "A process of the command used more than 1 seconds of CPU and was ended.",
+            "The command used more than 1 second of CPU and was ended.",
         ),
         (
             json!({"cpu_seconds": 1}),
             "echo kept; sh -c 'while :; do :; done' 2>/dev/null",
             "limit",
-            "A process of the command used more than 1 seconds of CPU and was ended.",
+            "The command used more than 1 second of CPU and was ended.",
         ),
         (
             json!({"memory_bytes": 64 << 20}),
             "echo kept; tail /dev/zero 2>/dev/null",
             "out_of_memory",
-            "The command ran out of memory: one process may use 67108864 bytes.",
+            "The command ran out of memory: it may use 67108864 bytes.",
+        ),
+        (
+            json!({"cpu_seconds": 2}),
+            "echo kept; for i in {1..50}; do timeout 0.5 sh -c 'while :; do :; done'; done",
+            "limit",
+            "The command used more than 2 seconds of CPU and was ended.",
+        ),
+        (
+            json!({"memory_bytes": 64 << 20}),
+            "echo kept; for i in {1..4}; do perl -e '$x = q(x); $x x= 30 << 20; sleep 1000' & done; wait",
+            "out_of_memory",
+            "The command ran out of memory: it may use 67108864 bytes.",
         ),
         (
             json!({"file_size_bytes": 65536}),
@@ -466,7 +478,7 @@ fn a_workers_own_maximum_binds_and_no_row_is_trusted() {
     let slow = db.finish(user, "sleep 1000");
     assert_eq!(
         slow.reason(),
-        "The command took longer than 1 seconds and was ended."
+        "The command took longer than 1 second and was ended."
     );
     drop(worker);
 

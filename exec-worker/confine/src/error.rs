@@ -23,6 +23,8 @@ pub enum Step {
     Network,
     /// Building and entering the private root.
     Root,
+    /// Restricting the command to the programs that are listed.
+    Programs,
     /// Setting the hostname.
     Hostname,
     /// Starting the shell's process.
@@ -41,6 +43,26 @@ pub enum Step {
     Exec,
 }
 
+impl Step {
+    /// Every step there is.
+    pub fn all() -> impl Iterator<Item = Step> {
+        // Encoded, a step is its number, and none is left out.
+        (0_u8..128).map_while(|number| postcard::from_bytes(&[number]).ok())
+    }
+
+    /// What an administrator may do about its failure.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Step::Namespaces | Step::IdMap => {
+                "Nothing was run. The server's user must be allowed to make user namespaces: see \
+                 user.max_user_namespaces, kernel.unprivileged_userns_clone, \
+                 kernel.apparmor_restrict_unprivileged_userns, and the container's own seccomp policy."
+            }
+            _ => "Nothing was run: a command never runs with less confinement than is required.",
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -51,6 +73,7 @@ impl fmt::Display for Step {
             Step::Cgroup => "joining the control group",
             Step::Network => "making a network of its own",
             Step::Root => "entering the private root",
+            Step::Programs => "restricting the programs",
             Step::Hostname => "setting the hostname",
             Step::Fork => "starting the shell's process",
             Step::Rlimits => "setting resource limits",

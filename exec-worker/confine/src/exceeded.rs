@@ -7,7 +7,7 @@ use nix::libc::{SIGKILL, SIGXCPU, SIGXFSZ};
 
 use crate::capture::{Output, Stream};
 use crate::limits::Limits;
-use crate::report::{Ended, Outcome};
+use crate::report::{Ended, Outcome, Used};
 use crate::running::Stop;
 
 /// A limit that ended a command, with what it was.
@@ -18,9 +18,9 @@ use crate::running::Stop;
 pub enum Exceeded {
     /// It took longer than this.
     Wall(Duration),
-    /// A process of it used up so many seconds of CPU.
+    /// It used up so many seconds of CPU.
     Cpu(u64),
-    /// A process of it got no more than so many bytes.
+    /// It got no more than so many bytes.
     Memory(u64),
     /// All its processes together, with their files in memory, had more than so many bytes.
     MemoryTogether(u64),
@@ -36,23 +36,15 @@ impl fmt::Display for Exceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Exceeded::Wall(time) => {
-                let seconds = time.as_secs_f64();
-                write!(
-                    f,
-                    "the command took longer than {seconds} seconds and was ended"
-                )
+                let time = seconds(time.as_secs_f64());
+                write!(f, "the command took longer than {time} and was ended")
             }
-            Exceeded::Cpu(seconds) => {
-                write!(
-                    f,
-                    "a process of the command used more than {seconds} seconds of CPU and was ended"
-                )
+            Exceeded::Cpu(time) => {
+                let time = seconds(*time as f64);
+                write!(f, "the command used more than {time} of CPU and was ended")
             }
             Exceeded::Memory(bytes) => {
-                write!(
-                    f,
-                    "the command ran out of memory: one process may use {bytes} bytes"
-                )
+                write!(f, "the command ran out of memory: it may use {bytes} bytes")
             }
             Exceeded::MemoryTogether(bytes) => {
                 write!(
@@ -82,6 +74,11 @@ impl fmt::Display for Exceeded {
     }
 }
 
+fn seconds(count: f64) -> String {
+    let unit = if count == 1.0 { "second" } else { "seconds" };
+    format!("{count} {unit}")
+}
+
 /// How programs say that they got no memory.
 const LAST_WORDS: [&str; 6] = [
     "out of memory",
@@ -98,16 +95,19 @@ const WORDS_BYTES: usize = 512;
 impl Outcome {
     /// The limit that ended it. A command that succeeded ran into none, whatever its parts did.
     ///
-    /// The caller and PID 1 know of time and output. CPU and file size are told by the signal that the
-    /// kernel sends, to the shell or to its last program, whose end the shell gives as 128 and the signal;
-    /// memory by the largest process' size or by its last words, for there the kernel sends nothing. A
-    /// control group's counts are sure; its absence, and what a process' own limit refuses, leave the rest.
+    /// The caller and PID 1 know of time and output, and PID 1 of what grows slowly. CPU and file size are
+    /// told by the signal that the kernel sends, to the shell or to its last program, whose end the shell gives
+    /// as 128 and the signal; memory by the largest process' size or by its last words, for there the kernel
+    /// sends nothing. A control group's counts are sure; its absence, and what a process' own limit refuses,
+    /// leave the rest.
     pub fn exceeded(&self, limits: &Limits, output: &Output) -> Option<Exceeded> {
         if self.events.oom_kills > 0 && self.report.ended != Ended::Exited(0) {
             return Some(Exceeded::MemoryTogether(limits.memory_bytes));
         }
         let signal = match self.report.ended {
             Ended::TimedOut => return Some(Exceeded::Wall(limits.wall)),
+            Ended::UsedUp(Used::Cpu) => return Some(Exceeded::Cpu(limits.cpu_seconds)),
+            Ended::UsedUp(Used::Memory) => return Some(Exceeded::Memory(limits.memory_bytes)),
             // Past its deadline the helper is killed, should it not have ended by itself.
             Ended::LauncherDied if self.duration >= limits.wall => {
                 return Some(Exceeded::Wall(limits.wall));
@@ -115,9 +115,11 @@ impl Outcome {
             Ended::Stopped if self.stopped == Some(Stop::OutputLimit) => {
                 return Some(Exceeded::Output(limits.output_bytes));
             }
-            Ended::Exited(0) | Ended::Stopped | Ended::Refused(..) | Ended::LauncherDied => {
-                return None;
-            }
+            Ended::Exited(0)
+            | Ended::Stopped
+            | Ended::Refused(..)
+            | Ended::NoLauncher(_)
+            | Ended::LauncherDied => return None,
             Ended::Exited(code) => code - 128,
             Ended::Signaled(signal) => signal,
         };

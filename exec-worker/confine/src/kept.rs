@@ -14,6 +14,8 @@ use crate::cgroup::Group;
 pub(crate) struct Key {
     pub session: u128,
     pub disk_bytes: u64,
+    /// Of the list of programs.
+    pub programs: u64,
 }
 
 struct Entry {

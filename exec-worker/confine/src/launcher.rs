@@ -4,15 +4,16 @@ use std::ffi::CStr;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
 };
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -20,16 +21,17 @@ use nix::unistd::Pid;
 
 use crate::cgroup::{Cgroup, Group};
 use crate::error::{Context, Error};
-use crate::inside::{CGROUP_FD, CONTROL_FD, GROUPED, SPEC_FD, STATE_FD};
+use crate::inside::{AHEAD, CGROUP_FD, CONTROL_FD, GROUPED, KILLED_BY, LAUNCH, SPEC_FD, STATE_FD};
 use crate::kept::{Kept, Key};
 use crate::limits::Limits;
+use crate::report::{Ended, Report};
 use crate::spec::Spec;
 
 /// How launches are started.
 pub struct Launcher {
     path: PathBuf,
     /// `None` spawns a helper for each launch; else the server, once there is one.
-    server: Option<Mutex<Option<Server>>>,
+    server: Option<Mutex<Option<Hold>>>,
     kept: Kept,
     cgroup: Option<Cgroup>,
 }
@@ -38,11 +40,39 @@ pub struct Launcher {
 const KEPT: usize = 128;
 
 /// A helper that waits for launches. It ends when its socket is closed.
-struct Server {
+pub(crate) struct Server {
     socket: OwnedFd,
-    helper: Helper,
+    helper: Mutex<Helper>,
+}
+
+/// The launcher's own hold on its server, which ends with it. A launch shares the server only to hear what
+/// became of it.
+struct Hold {
+    server: Arc<Server>,
     /// The group of the PID 1 that waits.
     ahead: Option<Group>,
+}
+
+impl Hold {
+    /// Hands the PID 1 that waits, or will, its group: to join one takes the kernel some 10 ms as a rule,
+    /// which no launch needs to wait for.
+    fn prepare(&mut self, cgroup: Option<&Cgroup>) {
+        let Some(group) = cgroup.and_then(Cgroup::ahead) else {
+            return;
+        };
+        let sent = group
+            .procs()
+            .is_some_and(|procs| send(&self.server.socket, AHEAD, &[procs.as_raw_fd()]).is_ok());
+        if sent {
+            self.ahead = Some(group);
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.server.helper().end();
+    }
 }
 
 /// What a launch is given, besides its control socket.
@@ -58,6 +88,7 @@ impl Descriptors<'_> {
     fn send_again(&self, control: &OwnedFd) -> nix::Result<()> {
         send(
             control,
+            LAUNCH,
             &[&self.stdout, &self.stderr, &self.spec, &self.state].map(AsRawFd::as_raw_fd),
         )
     }
@@ -67,6 +98,8 @@ impl Descriptors<'_> {
 pub(crate) struct Launched {
     /// To be reaped at its end, if anything.
     pub helper: Option<Helper>,
+    /// Whose launch it is, unless what takes it is known to have started.
+    pub server: Option<Arc<Server>>,
     /// The socket that the report comes by.
     pub control: OwnedFd,
     /// Where to keep the PID 1, if it may be.
@@ -78,32 +111,62 @@ pub(crate) struct Launched {
 /// A child process of the caller's. Dropping it kills it, and waits for it.
 pub(crate) struct Helper {
     pid: Pid,
-    reaped: bool,
+    program: PathBuf,
+    /// Its exit status, once that has been collected.
+    status: Option<WaitStatus>,
 }
 
 impl Helper {
     pub(crate) fn kill(&self) {
-        if !self.reaped {
+        if self.status.is_none() {
             let _ = kill(self.pid, Signal::SIGKILL);
         }
     }
 
     /// True once its exit status has been collected.
     pub(crate) fn reap(&mut self) -> bool {
-        if !self.reaped {
-            let status = waitpid(self.pid, Some(WaitPidFlag::WNOHANG));
-            self.reaped = !matches!(status, Ok(WaitStatus::StillAlive) | Err(Errno::EINTR));
+        self.wait(Some(WaitPidFlag::WNOHANG));
+        self.status.is_some()
+    }
+
+    /// Kills it unless it has ended, and collects its exit status.
+    fn end(&mut self) {
+        if !self.reap() {
+            self.kill();
+            while self.status.is_none() {
+                self.wait(None);
+            }
         }
-        self.reaped
+    }
+
+    fn wait(&mut self, flags: Option<WaitPidFlag>) {
+        if self.status.is_none() {
+            self.status = match waitpid(self.pid, flags) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => None,
+                Ok(status) => Some(status),
+                // Somebody else has collected it.
+                Err(_) => Some(WaitStatus::StillAlive),
+            };
+        }
+    }
+
+    /// How a launch ended whose helper has closed its sockets without a report.
+    pub(crate) fn ended_unreported(&mut self) -> Ended {
+        // All it could have left to do is to exit.
+        self.end();
+        match self.status {
+            Some(WaitStatus::Exited(_, code)) if code < KILLED_BY => Ended::NoLauncher(format!(
+                "the launcher {} exited with code {code} and without a report; it is not pg-shell-launch",
+                self.program.display()
+            )),
+            _ => Ended::LauncherDied,
+        }
     }
 }
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        if !self.reap() {
-            self.kill();
-            while matches!(waitpid(self.pid, None), Err(Errno::EINTR)) {}
-        }
+        self.end();
     }
 }
 
@@ -179,6 +242,7 @@ impl Launcher {
         {
             return Ok(Launched {
                 helper: None,
+                server: None,
                 control,
                 keep,
                 group,
@@ -193,65 +257,92 @@ impl Launcher {
         .or_cannot("make the control socket")?;
         fcntl(&control, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .or_cannot("make the control socket")?;
-        let (helper, mut group) = self.launch_anew(given, &inside, limits)?;
+        let (helper, server, mut group) = match &self.server {
+            Some(server) => {
+                let (server, group) = self.hand_over(server, given, &inside, limits)?;
+                (None, Some(server), group)
+            }
+            None => {
+                let (helper, group) = self.spawn_for(given, &inside, limits)?;
+                (Some(helper), None, group)
+            }
+        };
+        // Only now: what was not sent to one server is to another.
         if let Some(group) = &mut group {
             group.joined();
         }
         Ok(Launched {
             helper,
+            server,
             control,
             keep,
             group,
         })
     }
 
-    fn launch_anew(
+    /// A launch's group: the one that was made `ahead`, where there is one.
+    fn group(&self, ahead: Option<Group>, limits: &Limits) -> Result<Option<Group>, Error> {
+        match &self.cgroup {
+            Some(cgroup) => cgroup.group(ahead, limits),
+            None => Ok(None),
+        }
+    }
+
+    fn spawn_for(
         &self,
         given: &Descriptors<'_>,
         control: &OwnedFd,
         limits: &Limits,
-    ) -> Result<(Option<Helper>, Option<Group>), Error> {
-        let group_of = |ahead| match &self.cgroup {
-            Some(cgroup) => cgroup.group(ahead, limits),
-            None => Ok(None),
-        };
-        let Some(server) = &self.server else {
-            let mut descriptors = vec![
-                (given.stdout, 1),
-                (given.stderr, 2),
-                (control.as_fd(), CONTROL_FD),
-                (given.spec, SPEC_FD),
-                (given.state, STATE_FD),
-            ];
-            let mut arguments = vec![c"pg-shell-launch"];
-            let group = group_of(None)?;
-            if let Some(procs) = group.as_ref().and_then(Group::procs) {
-                arguments.push(GROUPED);
-                descriptors.push((procs, CGROUP_FD));
-            }
-            let helper = self.spawn(&arguments, &descriptors)?;
-            return Ok((Some(helper), group));
-        };
+    ) -> Result<(Helper, Option<Group>), Error> {
+        let mut descriptors = vec![
+            (given.stdout, 1),
+            (given.stderr, 2),
+            (control.as_fd(), CONTROL_FD),
+            (given.spec, SPEC_FD),
+            (given.state, STATE_FD),
+        ];
+        let mut arguments = vec![c"pg-shell-launch"];
+        let group = self.group(None, limits)?;
+        if let Some(procs) = group.as_ref().and_then(Group::procs) {
+            arguments.push(GROUPED);
+            descriptors.push((procs, CGROUP_FD));
+        }
+        let helper = self.spawn(&arguments, &descriptors)?;
+        Ok((helper, group))
+    }
+
+    fn hand_over(
+        &self,
+        server: &Mutex<Option<Hold>>,
+        given: &Descriptors<'_>,
+        control: &OwnedFd,
+        limits: &Limits,
+    ) -> Result<(Arc<Server>, Option<Group>), Error> {
         let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = &mut *server {
-            if !running.helper.reap() {
-                let group = group_of(running.ahead.take())?;
-                if running.send(given, control, group.as_ref()).is_ok() {
+            if !running.server.helper().reap() {
+                let group = self.group(running.ahead.take(), limits)?;
+                if running.server.send(given, control, group.as_ref()).is_ok() {
                     running.prepare(self.cgroup.as_ref());
-                    return Ok((None, group));
+                    return Ok((running.server.clone(), group));
                 }
             }
             // It was killed; the next is as good.
             *server = None;
         }
-        let fresh = server.insert(self.start_server()?);
+        let fresh = server.insert(Hold {
+            server: Arc::new(self.start_server()?),
+            ahead: None,
+        });
         fresh.prepare(self.cgroup.as_ref());
-        let group = group_of(fresh.ahead.take())?;
-        fresh
-            .send(given, control, group.as_ref())
-            .or_cannot("pass a launch to its server")?;
-        fresh.prepare(self.cgroup.as_ref());
-        Ok((None, group))
+        let group = self.group(fresh.ahead.take(), limits)?;
+        match fresh.server.send(given, control, group.as_ref()) {
+            Ok(()) => fresh.prepare(self.cgroup.as_ref()),
+            // It has ended already, and the launch finds out why.
+            Err(Errno::EPIPE | Errno::ECONNRESET) => {}
+            Err(e) => return Err(e).or_cannot("pass a launch to its server"),
+        }
+        Ok((fresh.server.clone(), group))
     }
 
     fn start_server(&self) -> Result<Server, Error> {
@@ -272,8 +363,7 @@ impl Launcher {
         let helper = self.spawn(&[c"pg-shell-launch", c"serve"], &descriptors)?;
         Ok(Server {
             socket,
-            helper,
-            ahead: None,
+            helper: Mutex::new(helper),
         })
     }
 
@@ -291,7 +381,11 @@ impl Launcher {
         let mut all = vec![(null.as_fd(), 0)];
         all.extend_from_slice(descriptors);
         match spawn(&self.path, arguments, &all) {
-            Ok(pid) => Ok(Helper { pid, reaped: false }),
+            Ok(pid) => Ok(Helper {
+                pid,
+                program: self.path.clone(),
+                status: None,
+            }),
             Err(source) => Err(Error::Spawn {
                 path: self.path.clone(),
                 source,
@@ -301,6 +395,23 @@ impl Launcher {
 }
 
 impl Server {
+    fn helper(&self) -> MutexGuard<'_, Helper> {
+        self.helper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How a launch ended that nobody has taken: what the server said of itself, or how it ended.
+    pub(crate) fn ended_untaken(&self) -> Ended {
+        let mut message = [0; REPORT_BYTES];
+        // It stays there, for others who ask.
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        match receive_report(&self.socket, &mut message, flags) {
+            Ok(0) => self.helper().ended_unreported(),
+            Ok(n) => Report::decode(&message[..n]).map_or(Ended::LauncherDied, |r| r.ended),
+            // It lives; one process of its was killed.
+            Err(_) => Ended::LauncherDied,
+        }
+    }
+
     fn send(
         &self,
         given: &Descriptors<'_>,
@@ -318,29 +429,49 @@ impl Server {
         let procs = group.and_then(Group::procs);
         all.extend(&procs);
         let all: Vec<RawFd> = all.into_iter().map(AsRawFd::as_raw_fd).collect();
-        send(&self.socket, &all)
+        send(&self.socket, LAUNCH, &all)
     }
+}
 
-    /// Hands the PID 1 that waits, or will, its group: to join one takes the kernel some 10 ms as a rule,
-    /// which no launch needs to wait for.
-    fn prepare(&mut self, cgroup: Option<&Cgroup>) {
-        let Some(group) = cgroup.and_then(Cgroup::ahead) else {
-            return;
-        };
-        let sent = group
-            .procs()
-            .is_some_and(|procs| send(&self.socket, &[procs.as_raw_fd()]).is_ok());
-        if sent {
-            self.ahead = Some(group);
+/// No report is longer.
+pub(crate) const REPORT_BYTES: usize = 4096;
+
+/// Receives a message. Where the other side has closed its socket with something unread in it, that comes
+/// first, as an error, and what it sent before comes after.
+pub(crate) fn receive_report(
+    socket: &OwnedFd,
+    message: &mut [u8; REPORT_BYTES],
+    flags: MsgFlags,
+) -> nix::Result<usize> {
+    loop {
+        match recv(socket.as_raw_fd(), message, flags) {
+            Err(Errno::ECONNRESET) => {}
+            other => return other,
         }
     }
 }
 
-/// Sends descriptors as one message, which holds a byte, for an empty one would be an end.
-fn send(socket: &OwnedFd, descriptors: &[RawFd]) -> nix::Result<()> {
+/// Sends descriptors as one message, which holds a byte that says what they are.
+///
+/// The kernel counts descriptors under way together for all processes of a user, commands among them, and
+/// refuses the next to whom this is more than its soft limit. A command cannot raise its own.
+fn send(socket: &OwnedFd, what: u8, descriptors: &[RawFd]) -> nix::Result<()> {
+    match send_once(socket, what, descriptors) {
+        Err(Errno::ETOOMANYREFS) => {
+            let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+            let sent = send_once(socket, what, descriptors);
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+            sent
+        }
+        other => other,
+    }
+}
+
+fn send_once(socket: &OwnedFd, what: u8, descriptors: &[RawFd]) -> nix::Result<()> {
     sendmsg::<()>(
         socket.as_raw_fd(),
-        &[IoSlice::new(b"L")],
+        &[IoSlice::new(&[what])],
         &[ControlMessage::ScmRights(descriptors)],
         MsgFlags::MSG_NOSIGNAL,
         None,

@@ -28,6 +28,6 @@ pub use error::{Error, Step};
 pub use exceeded::Exceeded;
 pub use launcher::Launcher;
 pub use limits::{LIMITS, Limits, RANGES, SomeLimits};
-pub use report::{Ended, Outcome, Report};
+pub use report::{Ended, Outcome, Report, Used};
 pub use running::{Running, Stop};
 pub use spec::{HOME, Spec};

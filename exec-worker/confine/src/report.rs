@@ -8,6 +8,15 @@ use crate::cgroup::Events;
 use crate::error::Step;
 use crate::running::Stop;
 
+/// A limit that PID 1 itself keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Used {
+    /// CPU time.
+    Cpu,
+    /// Memory.
+    Memory,
+}
+
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
@@ -17,12 +26,16 @@ pub enum Ended {
     Signaled(i32),
     /// It took longer than the wall-clock limit.
     TimedOut,
+    /// All its processes together used more than they may.
+    UsedUp(Used),
     /// The caller ended it.
     Stopped,
     /// It never ran: this step of the confinement failed, and why.
     Refused(Step, String),
     /// The launcher itself died; only a kill from outside does that.
     LauncherDied,
+    /// It never ran: what was started is not the launcher, and this is how it ended.
+    NoLauncher(String),
 }
 
 /// The helper's one message.
@@ -36,6 +49,8 @@ pub struct Report {
     pub peak_memory_bytes: u64,
     /// True where PID 1 waits for another command.
     pub kept: bool,
+    /// Nanoseconds that each step took, where the helper was told to clock them.
+    pub steps: Vec<(Step, u64)>,
 }
 
 impl Report {
@@ -46,6 +61,7 @@ impl Report {
             cpu_us: 0,
             peak_memory_bytes: 0,
             kept: false,
+            steps: Vec::new(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The seccomp policy, as data, and its compilation.
 //!
-//! A deny-list that holds what Docker's default profile denies, and io_uring, keyrings, bpf, perf,
+//! A deny-list that holds what Docker's default profile denies, x32, and io_uring, keyrings, bpf, perf,
 //! userfaultfd, mounts, ptrace and new namespaces. Denied calls answer `EPERM`, so that programs which
 //! only ask go on; `clone3`, whose flags a filter cannot see, answers `ENOSYS`, so that libc uses `clone`.
 
@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
-    SeccompFilter, SeccompRule,
+    SeccompFilter, SeccompRule, sock_filter,
 };
 
 use crate::error::Error;
@@ -47,6 +47,7 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_mount_setattr,
     libc::SYS_move_mount,
     libc::SYS_open_tree,
+    OPEN_TREE_ATTR,
     libc::SYS_pivot_root,
     libc::SYS_setns,
     libc::SYS_unshare,
@@ -71,10 +72,12 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_request_key,
     libc::SYS_userfaultfd,
     // NUMA and paging of others.
+    libc::SYS_get_mempolicy,
     libc::SYS_mbind,
     libc::SYS_migrate_pages,
     libc::SYS_move_pages,
     libc::SYS_set_mempolicy,
+    libc::SYS_set_mempolicy_home_node,
     // x86-64 only.
     #[cfg(target_arch = "x86_64")]
     libc::SYS_ioperm,
@@ -83,12 +86,35 @@ const DENIED: &[libc::c_long] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_modify_ldt,
     #[cfg(target_arch = "x86_64")]
+    libc::SYS_sysfs,
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_uselib,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_ustat,
     #[cfg(target_arch = "x86_64")]
     libc::SYS__sysctl,
 ];
+
+/// `open_tree_attr`, which libc does not name yet; its number is the same everywhere.
+const OPEN_TREE_ATTR: libc::c_long = 467;
+
+/// PID 1 of the namespace keeps the deadline and tells how a command ended; it runs as the command's own
+/// user, who could take its descriptors or its share of the processor. A call, one of its arguments, and the
+/// value that means PID 1, or every process of the user.
+const OF_PID_1: &[(libc::c_long, u8, u64)] = &[
+    (libc::SYS_prlimit64, 0, 1),
+    (libc::SYS_sched_setaffinity, 0, 1),
+    (libc::SYS_sched_setattr, 0, 1),
+    (libc::SYS_sched_setparam, 0, 1),
+    (libc::SYS_sched_setscheduler, 0, 1),
+    (libc::SYS_setpriority, 1, 1),
+    (libc::SYS_setpriority, 0, 2),
+    (libc::SYS_ioprio_set, 1, 1),
+    (libc::SYS_ioprio_set, 0, 3),
+];
+
+/// The personalities that Docker allows: Linux, its two old versions, 32 bits of it, and the question.
+const PERSONALITIES: &[u64] = &[0, 0x8, 0x20000, 0x20008, 0xffff_ffff];
 
 /// What only PID 1 needs, before its command.
 const DENIED_INSIDE: &[libc::c_long] = &[libc::SYS_mount, libc::SYS_umount2];
@@ -183,6 +209,22 @@ fn outer_rules() -> Result<Rules, BackendError> {
         vec![SeccompRule::new(other_families)?],
     );
 
+    for &(call, argument, value) in OF_PID_1 {
+        let named = when(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?;
+        let of_call = rules.entry(call).or_default();
+        of_call.push(SeccompRule::new(vec![named])?);
+    }
+
+    let mut other_personalities = Vec::new();
+    for &value in PERSONALITIES {
+        let other = when(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)?;
+        other_personalities.push(other);
+    }
+    rules.insert(
+        libc::SYS_personality,
+        vec![SeccompRule::new(other_personalities)?],
+    );
+
     let mut terminal = Vec::new();
     for &request in TERMINAL_REQUESTS {
         terminal.push(SeccompRule::new(vec![when(
@@ -206,10 +248,37 @@ fn refusing(rules: Rules, error: libc::c_int) -> Result<BpfProgram, BackendError
     .try_into()
 }
 
+/// On x86-64 a kernel may know every call by a second number, that of x32, which no list here names; the
+/// architecture that a filter sees is the same for both. A call number that does not exist answers so too.
+fn refuse_other_numbers() -> BpfProgram {
+    /// `__X32_SYSCALL_BIT`.
+    const FIRST: u32 = 0x4000_0000;
+    if !cfg!(target_arch = "x86_64") {
+        return BpfProgram::new();
+    }
+    let instruction = |code: u32, k, jf| sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf,
+        k,
+    };
+    vec![
+        // The call's number is the first thing that a filter is given.
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, FIRST, 1),
+        instruction(
+            libc::BPF_RET | libc::BPF_K,
+            libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32,
+            0,
+        ),
+    ]
+}
+
 fn compile() -> Result<Filters, BackendError> {
     // One program for both answers: the first one's last instruction, its "allow", falls away, and whom it
     // would have let through goes on to the second.
-    let mut outer = refusing(always(&[libc::SYS_clone3]), libc::ENOSYS)?;
+    let mut outer = refuse_other_numbers();
+    outer.extend(refusing(always(&[libc::SYS_clone3]), libc::ENOSYS)?);
     outer.pop();
     outer.extend(refusing(outer_rules()?, libc::EPERM)?);
     Ok(Filters {

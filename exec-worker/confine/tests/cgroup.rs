@@ -16,9 +16,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Session, path};
+use common::{Faulty, Session, path};
 use confine::cgroup::{CONTROLLERS, Cgroup, Setting};
-use confine::{Ended, Exceeded, Launcher};
+use confine::{Ended, Exceeded, Launcher, Step};
 
 /// A user that owns nothing.
 const NOBODY: u32 = 65_534;
@@ -301,6 +301,7 @@ fn a_folder_that_is_gone_refuses_commands() {
         cwd: confine::HOME,
         env: &Default::default(),
         shell_state: "",
+        programs: None,
     };
     let spec = confine::shell::Shell::Bash
         .prepare(&start, confine::Limits::default())
@@ -314,6 +315,43 @@ fn a_folder_that_is_gone_refuses_commands() {
         "{refused}"
     );
     drop(launcher);
+}
+
+/// The steps in which groups have a part, each at every point where it can fail.
+#[test]
+fn what_fails_refuses_the_command_and_leaves_no_group() {
+    let Some(delegated) = Delegated::new() else {
+        return;
+    };
+    let faulty = Faulty::new();
+    let ways: [fn(PathBuf) -> Launcher; 2] = [Launcher::serving, Launcher::spawning];
+    for way in ways {
+        for step in [
+            Step::Namespaces,
+            Step::Init,
+            Step::Cgroup,
+            Step::Descriptors,
+        ] {
+            for passed in 0.. {
+                let what = format!("{step:?}.{passed}");
+                faulty.fail(&format!("fail={what}"));
+                let launcher = way(faulty.path()).within(Some(delegated.open()));
+                let mut session = session(1);
+                let ended = session.run_by(&launcher, "true").outcome.report.ended;
+                faulty.mend();
+                launcher.kill_server();
+                group(&launcher, &mut session);
+                drop(launcher);
+                assert!(delegated.is_empty(), "{what}: {:?}", delegated.groups());
+                if ended == Ended::Exited(0) {
+                    assert!(passed > 0, "{step:?} never fails");
+                    break;
+                }
+                let refused = Ended::Refused(step, "a test wants it".into());
+                assert_eq!(ended, refused, "{what}");
+            }
+        }
+    }
 }
 
 /// Starts a command as a process of this group.

@@ -31,7 +31,7 @@ const QUESTIONS: &[&str] = &[
     "trap 'echo bye $?' EXIT; trap 'echo hup' HUP; kill -HUP $$; exit 3",
     "(exit 4); echo $? ${PIPESTATUS[@]}; false | true; echo ${PIPESTATUS[@]}",
     "ps -o pid=,ppid=,pgid=,sid=,tty= -p $$; cat /proc/$$/comm",
-    "echo $SECONDS; caller; echo ${BASH_SOURCE[@]} ${FUNCNAME[@]} $LINENO",
+    "caller; echo ${BASH_SOURCE[@]} ${FUNCNAME[@]} $LINENO",
     "pwd; pwd -P; cd ..; pwd; cd -; echo ~ $OLDPWD",
     "true >&250 2>&1; echo $?; read -t 0 <&3; echo $?",
     "yes | head -1; printf '%s\\n' \"$IFS\" | od -c; locale 2>/dev/null | head -3",

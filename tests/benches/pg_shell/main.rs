@@ -3,6 +3,7 @@
 //! `PG_SHELL_STAGE` names the stage to measure. `PG_SHELL_BENCH_QUICK=1` runs everything small, to see that
 //! it runs; its figures mean nothing. `PG_SHELL_BENCH_ONLY=latency,drain,…` runs parts.
 
+mod backend;
 mod bare;
 mod cluster;
 mod drain;
@@ -108,6 +109,9 @@ async fn measure(size: Size) {
     if wanted("launcher") {
         bench.launcher(&cluster);
     }
+    if wanted("backend") {
+        bench.backend().await;
+    }
     let small = bench.speed("").await;
     if wanted("cancel") {
         bench.cancel().await;
@@ -126,6 +130,21 @@ async fn measure(size: Size) {
         let large = bench.speed(&what).await;
         bench.growth(&small, &large);
     }
+    if wanted("steps") {
+        print_steps(&cluster, bench.size.pairs);
+    }
+}
+
+/// What a launch is made of.
+fn print_steps(cluster: &Cluster, count: usize) {
+    println!("\n| step of a launch, all taken anew | µs, median | taken |\n|---|---|---|");
+    let mut total = 0;
+    for (step, nanoseconds) in launcher::steps(&cluster.launcher(), count) {
+        total += nanoseconds;
+        let micros = nanoseconds as f64 / 1e3;
+        println!("| {step} | {micros:.1} | {} |", launcher::when(step));
+    }
+    println!("| all | {:.1} | |", total as f64 / 1e3);
 }
 
 impl Bench<'_> {
@@ -185,16 +204,49 @@ impl Bench<'_> {
 
     fn launcher(&self, cluster: &Cluster) {
         for (shell, name) in [(Shell::Bash, "bash"), (Shell::Sh, "sh")] {
-            let (confined, bare) = launcher::compare(&cluster.launcher(), shell, self.size.pairs);
-            let (confined, bare) = (median(&confined), median(&bare));
-            self.table.row(
-                &format!("confined `{name} -c true`, no database, p50"),
-                &ms(confined),
-                &ms(bare),
-                &format!("{:.2} ×", confined.as_secs_f64() / bare.as_secs_f64()),
+            let times = launcher::compare(&cluster.launcher(), shell, self.size.pairs);
+            let row = |figure: &str, ours: &[Duration], against: &[Duration], target: &str| {
+                let (ours, against) = (median(ours), median(against));
+                self.table.row(
+                    &format!("`{name} -c true` confined, {figure}"),
+                    &ms(ours),
+                    &ms(against),
+                    &format!("**{:.2} ×**", ours.as_secs_f64() / against.as_secs_f64()),
+                    target,
+                );
+            };
+            row("against bare", &times.again, &times.bare, "≤ 1.6 ×");
+            row(
+                "against bubblewrap",
+                &times.again,
+                &times.bubblewrap,
+                "≤ 0.35 ×",
+            );
+            let first = "a session's first, against";
+            row(&format!("{first} bare"), &times.first, &times.bare, "");
+            row(
+                &format!("{first} bubblewrap"),
+                &times.first,
+                &times.bubblewrap,
                 "",
             );
         }
+    }
+
+    async fn backend(&self) {
+        let Some((times, peer)) = backend::compare(self.ours, self.size.pairs).await else {
+            return self
+                .table
+                .row("run_command", "", "PL/sh is not installed", "", "");
+        };
+        let (ours, peer) = (median(&times), median(&peer));
+        self.table.row(
+            "`run_command` of `true`, confined, against PL/sh, unconfined",
+            &ms(ours),
+            &ms(peer),
+            &format!("**{:.2} ×**", ours.as_secs_f64() / peer.as_secs_f64()),
+            "≤ 0.75 ×",
+        );
     }
 
     async fn cancel(&self) {
@@ -222,12 +274,12 @@ impl Bench<'_> {
         );
         let share = idle.cpu.as_secs_f64() / self.size.window.as_secs_f64() * 100.0;
         row(
-            "idle worker: CPU",
+            "idle worker with its launcher: CPU",
             format!("{} ticks, {} ({share:.3} %)", idle.ticks, ms(idle.cpu)),
             "not measurable",
         );
         row(
-            "idle worker: resident",
+            "idle worker with its launcher: resident",
             format!("{:.1} MiB", idle.resident_mib),
             "≤ 25 MiB",
         );

@@ -10,17 +10,15 @@ use super::root::WRITABLE;
 /// queues cannot be made (their limit is 0), sockets and locks end with their processes, and everything
 /// else is read-only.
 pub(super) fn is_clean() -> bool {
-    WRITABLE.iter().all(|(path, mode)| is_empty(path, mode)) && !has_system_v_objects()
+    WRITABLE.iter().all(|(path, mode)| is_empty(path, *mode)) && !has_system_v_objects()
 }
 
-fn is_empty(path: &str, mode: &str) -> bool {
+fn is_empty(path: &str, mode: u32) -> bool {
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
     let Ok(mut folder) = Dir::open(path, flags, Mode::empty()) else {
         return false;
     };
-    let unchanged = fstat(&folder)
-        .is_ok_and(|s| u32::from_str_radix(mode, 8).is_ok_and(|mode| s.st_mode & 0o7777 == mode));
-    unchanged
+    fstat(&folder).is_ok_and(|s| s.st_mode & 0o7777 == mode)
         && folder
             .iter()
             .all(|entry| entry.is_ok_and(|e| matches!(e.file_name().to_bytes(), b"." | b"..")))

@@ -1,4 +1,4 @@
-//! Step 5: PID 1 of the namespace. It starts the shell, waits for it, for the deadline, for a stop or for
+//! Step 6: PID 1 of the namespace. It starts the shell, waits for it, for the deadline, for a stop or for
 //! its caller's death, then ends every process there is and reports. Where nothing is left behind, it
 //! waits for the next command of the same session.
 
@@ -6,24 +6,33 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sched::{CloneFlags, clone};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Pid, Whence, lseek, pipe2, read, write};
 
 use super::reap::{Reaper, Usage};
 use super::shell::{self, Way};
-use super::{At, Failure, Launch, clean, privileges, read_spec, receive, root, send_report};
+use super::{
+    At, Failure, Launch, REFUSED, clean, clock, exit, fault, fork_at, meter, privileges, programs,
+    read_spec, receive, root, send_report,
+};
 use crate::error::Step;
+use crate::limits::Limits;
 use crate::report::{Ended, Report};
+use crate::shell::waiting_session;
 use crate::spec::Spec;
 
 /// The shell's scripts know descriptors below this.
 const ABOVE_THE_SHELLS: i32 = 300;
+
+/// How often what a command uses is looked at.
+const METER_MILLISECONDS: u16 = 200;
 
 /// What the process is that comes back.
 enum Role {
@@ -46,12 +55,14 @@ pub(super) fn live(
     let mut launch = first;
     let mut confined = false;
     loop {
+        take(&launch.state)?;
         if let Some(outputs) = launch.outputs {
             take_outputs(outputs)?;
         }
         let spec = read_spec(launch.spec)?;
         if !confined {
             root::resize_own(&spec.limits)?;
+            programs::restrict(spec.programs.as_deref(), spec.shell)?;
             privileges::drop_all()?;
             privileges::filter_inner()?;
             confined = true;
@@ -77,13 +88,18 @@ pub(super) fn live(
     }
 }
 
+/// Tells the caller, by the position that both have in this file, that the launch has been taken.
+fn take(state: &OwnedFd) -> Result<(), Failure> {
+    lseek(state, 0, Whence::SeekSet).at(Step::Descriptors)?;
+    Ok(())
+}
+
 /// Puts a launch's descriptors where the shell will have them.
 fn take_outputs([stdout, stderr]: [OwnedFd; 2]) -> Result<(), Failure> {
     for (from, to) in [(stdout, 1), (stderr, 2)] {
         // SAFETY: dup2 onto the standard descriptors, which nothing in this process owns.
-        if unsafe { libc::dup2(from.as_raw_fd(), to) } < 0 {
-            return Err((Step::Descriptors, Errno::last().to_string()));
-        }
+        let placed = unsafe { libc::dup2(from.as_raw_fd(), to) };
+        Errno::result(placed).at(Step::Descriptors)?;
     }
     Ok(())
 }
@@ -137,7 +153,7 @@ fn run(
         Started::Child(pid) => pid,
     };
     let mut reaper = Reaper::new(shell);
-    let ended = wait(&mut reaper, control, watch)?;
+    let ended = wait(&mut reaper, control, watch, &spec.limits)?;
     let Usage {
         cpu_us,
         peak_memory_bytes,
@@ -147,6 +163,7 @@ fn run(
         cpu_us,
         peak_memory_bytes,
         kept: false,
+        steps: clock::spent(),
     }))
 }
 
@@ -156,31 +173,62 @@ enum Started {
     Here(CString),
 }
 
-/// Forks the shell's process; returns once it has become the shell, or says at which step it failed.
+/// Starts the shell's process; returns once it has become the shell, or says at which step it failed.
 fn start_shell(spec: &Spec, state: OwnedFd, way: Way) -> Result<Started, Failure> {
-    let (failed, tell) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).at(Step::Fork)?;
-    // SAFETY: the process has one thread.
-    match unsafe { fork() }.at(Step::Fork)? {
+    // The shell's scripts know some numbers, which this must not have.
+    let state = lift(&state).at(Step::Descriptors)?;
+    let started = match waiting_session(spec).filter(|_| way == Way::Waiting) {
+        Some(script) => fork_shell(spec, &state, &script)?,
+        None => Started::Child(spawn_shell(spec, &state)?),
+    };
+    if let Started::Child(_) = started {
+        drop_outputs();
+    }
+    Ok(started)
+}
+
+/// For what a process shares its memory with until it executes.
+const STACK_BYTES: usize = 256 << 10;
+
+/// As posix_spawn does, for a fork would copy this process' memory only for it to be thrown away.
+fn spawn_shell(spec: &Spec, state: &OwnedFd) -> Result<Pid, Failure> {
+    let mut stack = vec![0; STACK_BYTES];
+    let mut failed = None;
+    let child = Box::new(|| {
+        failed = shell::execute(spec, state).err();
+        126
+    });
+    fault::point(Step::Fork)?;
+    let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+    // SAFETY: this process has one thread, which waits until the child has executed or ended; the child
+    // has a stack of its own, and uses what it borrows in no way that this one would not.
+    let pid = unsafe { clone(child, &mut stack, flags, Some(libc::SIGCHLD)) };
+    match (failed, pid) {
+        (Some(failure), _) => Err(failure),
+        // No point where it fails: the command may be running.
+        (None, pid) => pid.map_err(|e| (Step::Fork, e.to_string())),
+    }
+}
+
+/// A fork of the shell that waits, which says by a pipe how far it has come.
+fn fork_shell(spec: &Spec, state: &OwnedFd, script: &[u8]) -> Result<Started, Failure> {
+    let (failed, low) = pipe2(OFlag::O_CLOEXEC).at(Step::Fork)?;
+    let tell = lift(&low).at(Step::Descriptors)?;
+    drop(low);
+    match fork_at(Step::Fork)? {
         ForkResult::Child => {
-            drop(failed);
-            let (failure, tell) = match lift(&tell).and_then(|copy| Ok((lift(&state)?, copy))) {
-                Ok((state, copy)) => match shell::become_shell(spec, &state, way) {
-                    Ok(command) => return Ok(Started::Here(command)),
-                    Err(failure) => (failure, copy),
-                },
-                Err(e) => ((Step::Descriptors, e.to_string()), tell),
+            let Err(failure) = shell::wake(spec, state, script) else {
+                return Ok(Started::Here(spec.command.clone()));
             };
             let message = postcard::to_stdvec(&failure).unwrap_or_default();
-            let _ = nix::unistd::write(&tell, &message);
-            // SAFETY: ends the process at once; nothing is buffered.
-            unsafe { libc::_exit(126) }
+            let _ = write(&tell, &message);
+            exit(REFUSED)
         }
         ForkResult::Parent { child } => {
-            drop((tell, state));
-            drop_outputs();
+            drop(tell);
             let mut message = [0_u8; 4096];
             let told = loop {
-                match nix::unistd::read(&failed, &mut message) {
+                match read(&failed, &mut message) {
                     Err(Errno::EINTR) => {}
                     other => break other.at(Step::Fork)?,
                 }
@@ -201,14 +249,25 @@ fn lift(fd: &OwnedFd) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-fn wait(reaper: &mut Reaper, control: &OwnedFd, watch: &Watch) -> Result<Ended, Failure> {
+fn wait(
+    reaper: &mut Reaper,
+    control: &OwnedFd,
+    watch: &Watch,
+    limits: &Limits,
+) -> Result<Ended, Failure> {
     loop {
         let mut watched = [
             PollFd::new(watch.children.as_fd(), PollFlags::POLLIN),
             PollFd::new(control.as_fd(), PollFlags::POLLIN),
             PollFd::new(watch.deadline.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut watched, PollTimeout::NONE) {
+        match poll(&mut watched, METER_MILLISECONDS) {
+            Ok(0) => {
+                if let Some(used) = meter::used_up(limits, reaper.usage()) {
+                    return Ok(Ended::UsedUp(used));
+                }
+                continue;
+            }
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err((Step::Init, e.to_string())),
         }

@@ -15,10 +15,14 @@
 
 mod cgroup;
 mod clean;
+mod clock;
+mod fault;
 mod init;
+mod meter;
 mod namespaces;
 mod network;
 mod privileges;
+mod programs;
 mod reap;
 mod rlimits;
 mod root;
@@ -34,8 +38,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send};
-use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, fork};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
 
 use self::shell::Way;
 
@@ -57,6 +61,15 @@ pub const CGROUP_FD: RawFd = 6;
 pub const SERVE: &str = "serve";
 /// The argument that says that there is a [`CGROUP_FD`].
 pub const GROUPED: &CStr = c"grouped";
+/// The byte of a message whose descriptors are a launch.
+pub const LAUNCH: u8 = b'L';
+/// The byte of one that brings a group ahead of its launch.
+pub const AHEAD: u8 = b'G';
+
+/// The helper's exit code where it has refused a launch.
+const REFUSED: i32 = 126;
+/// The helper's exit code, less the signal that ended PID 1 or the bash that waits.
+pub const KILLED_BY: i32 = 128;
 
 /// What a launch is given.
 struct Launch {
@@ -79,8 +92,18 @@ pub(crate) trait At<T> {
 
 impl<T, E: std::fmt::Display> At<T> for Result<T, E> {
     fn at(self, step: Step) -> Result<T, Failure> {
-        self.map_err(|e| (step, e.to_string()))
+        let value = self.map_err(|e| (step, e.to_string()))?;
+        clock::mark(step);
+        fault::point(step)?;
+        Ok(value)
     }
+}
+
+/// Forks. The process has one thread, as everywhere in here.
+fn fork_at(step: Step) -> Result<ForkResult, Failure> {
+    fault::point(step)?;
+    // SAFETY: there is no other thread, whose locks the child would inherit.
+    unsafe { fork() }.map_err(|e| (step, e.to_string()))
 }
 
 /// Takes a descriptor that the caller has passed by its number; the shell shall not have it.
@@ -94,21 +117,25 @@ fn inherited(number: RawFd) -> Result<OwnedFd, Failure> {
 /// The whole of the helper; returns its exit code. The report goes to [`CONTROL_FD`].
 pub fn run(serve: bool) -> i32 {
     let Ok(control) = inherited(CONTROL_FD) else {
-        return 126;
+        return REFUSED;
     };
-    let ended = if serve {
-        server::run(control.as_raw_fd())
-    } else {
-        once(&control)
-    };
+    clock::read(std::env::args_os());
+    let ended = fault::read(std::env::args_os()).and_then(|()| {
+        if serve {
+            server::run(control.as_raw_fd())
+        } else {
+            once(&control)
+        }
+    });
     match ended {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(failure) => refuse(CONTROL_FD, failure),
     }
 }
 
-/// One launch, from the start. PID 1 is forked, and its death is the caller's to see in this process.
-fn once(control: &OwnedFd) -> Result<(), Failure> {
+/// One launch, from the start. PID 1 is forked, and its death is the caller's to see in this process' exit
+/// code.
+fn once(control: &OwnedFd) -> Result<i32, Failure> {
     let group = cgroup::passed()?;
     hide()?;
     let launch = Launch {
@@ -117,10 +144,11 @@ fn once(control: &OwnedFd) -> Result<(), Failure> {
         state: inherited(STATE_FD)?,
     };
     namespaces::leave(namespaces::OWN | namespaces::TEMPLATE)?;
-    // SAFETY: the process has one thread.
-    match unsafe { fork() }.at(Step::Init)? {
+    match fork_at(Step::Init)? {
         ForkResult::Child => {
-            let ended = cgroup::join(group.as_ref())
+            let joined = cgroup::join(group.as_ref());
+            drop(group);
+            let ended = joined
                 .and_then(|()| root::enter_template())
                 .and_then(|()| root::add_own(&Limits::default()))
                 .and_then(|()| privileges::filter_outer())
@@ -130,8 +158,19 @@ fn once(control: &OwnedFd) -> Result<(), Failure> {
         ForkResult::Parent { child } => {
             drop(launch);
             init::drop_outputs();
-            while matches!(waitpid(child, None), Err(Errno::EINTR)) {}
-            Ok(())
+            Ok(killed(child))
+        }
+    }
+}
+
+/// Waits for a child; the exit code that tells its parent's caller how it ended: above 128 for one that was
+/// killed, which is never its own doing, and 0 for one that has said all that there was to say.
+fn killed(child: Pid) -> i32 {
+    loop {
+        match waitpid(child, None) {
+            Err(Errno::EINTR) => {}
+            Ok(WaitStatus::Signaled(_, signal, _)) => return KILLED_BY + signal as i32,
+            _ => return 0,
         }
     }
 }
@@ -142,7 +181,12 @@ fn finish(control: &OwnedFd, ended: Result<(), Failure>) -> ! {
         Ok(()) => 0,
         Err(failure) => refuse(control.as_raw_fd(), failure),
     };
-    // SAFETY: ends the process at once; nothing is buffered.
+    exit(code)
+}
+
+/// Ends a forked process at once, and runs nothing of what it was forked from.
+fn exit(code: i32) -> ! {
+    // SAFETY: nothing is buffered.
     unsafe { libc::_exit(code) }
 }
 
@@ -192,12 +236,8 @@ fn receive_any(socket: RawFd) -> Result<Option<Vec<OwnedFd>>, Failure> {
 
 fn close_from(first: RawFd) -> Result<(), Failure> {
     // SAFETY: closing descriptors that nothing in this process owns.
-    if unsafe { libc::close_range(first as u32, u32::MAX, 0) } != 0 {
-        return Err((
-            Step::Descriptors,
-            std::io::Error::last_os_error().to_string(),
-        ));
-    }
+    let closed = unsafe { libc::close_range(first as u32, u32::MAX, 0) };
+    Errno::result(closed).at(Step::Descriptors)?;
     Ok(())
 }
 
@@ -216,7 +256,7 @@ fn read_spec(file: OwnedFd) -> Result<Spec, Failure> {
 
 fn refuse(control: RawFd, (step, reason): Failure) -> i32 {
     send_report(control, &Report::of(Ended::Refused(step, reason)));
-    126
+    REFUSED
 }
 
 fn send_report(control: RawFd, report: &Report) {

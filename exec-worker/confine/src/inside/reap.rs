@@ -29,6 +29,11 @@ impl Reaper {
         }
     }
 
+    /// What those that it has collected have used.
+    pub(super) fn usage(&self) -> Usage {
+        self.usage
+    }
+
     /// Collects whoever has died; the shell's end is the command's.
     pub(super) fn reap(&mut self) -> Option<Ended> {
         let mut ended = None;

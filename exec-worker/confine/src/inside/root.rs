@@ -2,7 +2,7 @@
 //!
 //! A read-only tmpfs that holds: the host's `/usr` (and what of `/bin`, `/lib`, `/sbin` is not a link into
 //! it), read-only; from `/etc` only what [`ETC`] names; a `/proc` of its own; a `/dev` with five devices;
-//! writable, each a tmpfs of limited size: [`HOME`], `/tmp`, `/dev/shm`. Nothing else of the host is
+//! writable, in one tmpfs of limited size: [`HOME`], `/tmp`, `/dev/shm`. Nothing else of the host is
 //! there: no `/home`, `/root`, `/run`, `/sys`, `/var`, and so no socket, no data folder, no credential.
 //!
 //! Mounts are made with `open_tree` and `mount_setattr`, which keep the flags that a mount is locked to.
@@ -11,7 +11,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -166,18 +166,36 @@ fn build() -> io::Result<()> {
 }
 
 /// What a command may write, and the mode of each.
-pub(super) const WRITABLE: &[(&str, &str)] =
-    &[(HOME, "0700"), ("/tmp", "1777"), ("/dev/shm", "1777")];
+pub(super) const WRITABLE: &[(&str, u32)] =
+    &[(HOME, 0o700), ("/tmp", 0o1777), ("/dev/shm", 0o1777)];
 
 fn size(limits: &Limits) -> String {
     let inodes = 65_536.max(limits.disk_bytes / 4096);
     format!("size={},nr_inodes={inodes}", limits.disk_bytes)
 }
 
+/// Home, `/tmp` and `/dev/shm` are folders of one tmpfs, so that one size holds for all. It is mounted where
+/// nothing else is, and can be seen there no more when they are in place.
 fn mount_own(limits: &Limits) -> io::Result<()> {
-    for (at, mode) in WRITABLE {
-        tmpfs(at, &format!("mode={mode},{}", size(limits))).map_err(about(at))?;
+    const AT: &str = "/run";
+    tmpfs(AT, &format!("mode=0700,{}", size(limits))).map_err(about("the writable folders"))?;
+    for (number, (at, mode)) in WRITABLE.iter().enumerate() {
+        let folder = format!("{AT}/{number}");
+        fs::create_dir(&folder)?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(*mode))?;
+        mount(
+            Some(folder.as_str()),
+            *at,
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        )
+        .map_err(io::Error::from)
+        .map_err(about(at))?;
     }
+    umount2(AT, MntFlags::MNT_DETACH)
+        .map_err(io::Error::from)
+        .map_err(about(AT))?;
     mount(
         Some("proc"),
         "/proc",
@@ -194,18 +212,17 @@ pub(super) fn resize_own(limits: &Limits) -> Result<(), Failure> {
     if limits.disk_bytes == Limits::default().disk_bytes {
         return Ok(());
     }
-    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    for (at, _) in WRITABLE {
-        mount(
-            None::<&str>,
-            *at,
-            None::<&str>,
-            flags,
-            Some(size(limits).as_str()),
-        )
-        .map_err(|e| format!("{at}: {e}"))
-        .at(Step::Root)?;
-    }
+    // Of the file system, not of the mount; any of its mounts will do.
+    let (at, _) = WRITABLE[0];
+    mount(
+        None::<&str>,
+        at,
+        None::<&str>,
+        MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        Some(size(limits).as_str()),
+    )
+    .map_err(|e| format!("{at}: {e}"))
+    .at(Step::Root)?;
     Ok(())
 }
 

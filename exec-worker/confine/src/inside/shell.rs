@@ -1,16 +1,20 @@
-//! Step 6: the child that becomes the shell.
+//! Step 7: the child that becomes the shell.
 
-use std::ffi::{CStr, CString};
+use std::convert::Infallible;
+use std::ffi::CStr;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::sys::stat::Mode;
 use nix::unistd::{chdir, execve, setsid};
 
-use super::{At, Failure, rlimits, standard};
+use super::{At, Failure, fault, rlimits, standard};
 use crate::error::Step;
-use crate::shell::{COMMAND_FD, SCRIPT_FD, executed, state_fd, waiting_session};
+use crate::shell::{COMMAND_FD, SCRIPT_FD, executed, state_fd};
 use crate::spec::{HOME, Spec};
 
 /// How a process becomes the shell.
@@ -22,15 +26,15 @@ pub(super) enum Way {
     Waiting,
 }
 
-/// Takes every step up to the command; returns its text where this process is a shell already.
-pub(super) fn become_shell(spec: &Spec, state: &OwnedFd, way: Way) -> Result<CString, Failure> {
-    if way == Way::Waiting
-        && let Some(script) = waiting_session(spec)
-    {
-        place(&memory_file(c"state", &script)?, SCRIPT_FD)?;
-        confine(spec, state)?;
-        return Ok(spec.command.clone());
-    }
+/// For a fork of a shell that waits: takes every step up to the command, of which `script` is the
+/// session's part.
+pub(super) fn wake(spec: &Spec, state: &OwnedFd, script: &[u8]) -> Result<(), Failure> {
+    place(&memory_file(c"state", script)?, SCRIPT_FD)?;
+    confine(spec, state)
+}
+
+/// Takes every step up to the command, and executes the shell; returns only where one fails.
+pub(super) fn execute(spec: &Spec, state: &OwnedFd) -> Result<Infallible, Failure> {
     let shell = executed(spec);
     place(&memory_file(c"state", &shell.script)?, SCRIPT_FD)?;
     if let Some(command) = shell.by_descriptor {
@@ -40,19 +44,27 @@ pub(super) fn become_shell(spec: &Spec, state: &OwnedFd, way: Way) -> Result<CSt
     // Rust's runtime ignores SIGPIPE, and what is ignored stays so across execve.
     // SAFETY: no handler is installed, only the default.
     unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.at(Step::Fork)?;
-    let never = execve(&shell.program, &shell.argv, &shell.envp)
+    execve(&shell.program, &shell.argv, &shell.envp)
         .map_err(|e| format!("{}: {e}", shell.program.to_string_lossy()))
-        .at(Step::Exec)?;
-    match never {}
+        .at(Step::Exec)
 }
 
 fn confine(spec: &Spec, state: &OwnedFd) -> Result<(), Failure> {
     setsid().at(Step::Fork)?;
     SigSet::empty().thread_set_mask().at(Step::Fork)?;
     place(state, state_fd(spec.shell))?;
+    // Of its own: the flags of an open file are everybody's who has it.
+    let null = open(
+        "/dev/null",
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .at(Step::Descriptors)?;
+    place(&null, 0)?;
     // Only now: the numbers above may lie past the limit on descriptors.
     rlimits::set(&spec.limits)?;
-    enter_cwd(&spec.cwd)
+    enter_cwd(&spec.cwd)?;
+    fault::point(Step::Exec)
 }
 
 /// The working directory may be gone: a session must not be stuck for that.
@@ -79,11 +91,7 @@ pub(super) fn memory_file(name: &CStr, bytes: &[u8]) -> Result<OwnedFd, Failure>
 /// Puts a copy under the number that the shell's script knows, open across `execve`.
 pub(super) fn place(fd: &OwnedFd, number: RawFd) -> Result<(), Failure> {
     // SAFETY: dup2 onto a number that nothing in this process owns.
-    if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 {
-        return Err((
-            Step::Descriptors,
-            std::io::Error::last_os_error().to_string(),
-        ));
-    }
+    let placed = unsafe { libc::dup2(fd.as_raw_fd(), number) };
+    Errno::result(placed).at(Step::Descriptors)?;
     Ok(())
 }

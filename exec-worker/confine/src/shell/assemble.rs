@@ -6,7 +6,7 @@ use std::ffi::{CStr, CString};
 use super::declarations::is_name;
 use super::prepare::quote;
 use super::state::OF_THE_SHELL;
-use super::{BASH_STATE_FD, COMMAND_FD, SCRIPT_FD, SH_STATE_FD, Shell};
+use super::{BASH_STATE_FD, COMMAND_FD, OURS, SCRIPT_FD, SH_STATE_FD, Shell};
 use crate::spec::Spec;
 
 const BASH_BEGIN: &str = include_str!("bash/begin.sh");
@@ -18,6 +18,9 @@ const SH_PROLOGUE: &str = include_str!("sh.sh");
 
 /// An argument or variable may have 128 KiB (`MAX_ARG_STRLEN`); a longer command travels by descriptor.
 const LONGEST_ARGUMENT: usize = 120 << 10;
+
+/// A larger environment may be more than the kernel gives a program.
+const LONGEST_ENVIRONMENT: usize = 1 << 20;
 
 /// Variables that change how bash starts, or that it cannot take from its environment. They are set by
 /// the script instead, when it has started.
@@ -64,7 +67,7 @@ pub(crate) fn executed(spec: &Spec) -> Executed<'_> {
     let mut envp: Vec<CString> = spec
         .env
         .iter()
-        .filter(|(name, _)| !by_script(name))
+        .filter(|(name, _)| !by_script(name) && !is_ours(name))
         .map(|(name, value)| variable(name, value))
         .collect();
     if spec.shell == Shell::Bash {
@@ -134,22 +137,34 @@ pub(crate) fn waiting_session(spec: &Spec) -> Option<Vec<u8>> {
         let name = name.to_str().unwrap_or_default();
         is_name(name) && !OF_THE_SHELL.contains(&name)
     };
-    if spec.shell != Shell::Bash
-        || !spec
+    let fits =
+        |name: &CStr, value: &CStr| name.count_bytes() + value.count_bytes() < LONGEST_ARGUMENT;
+    let total: usize = spec
+        .env
+        .iter()
+        .map(|(n, v)| n.count_bytes() + v.count_bytes())
+        .sum();
+    let can = spec.shell == Shell::Bash
+        && total < LONGEST_ENVIRONMENT
+        && spec
             .env
             .iter()
-            .all(|(name, _)| settable(name) || by_script(name))
-    {
+            .all(|(name, value)| (settable(name) || by_script(name)) && fits(name, value));
+    if !can {
+        // The kernel says whether this is too much.
         return None;
     }
     let mut script = Vec::new();
-    let base = spec.shell.base_environment();
-    let has = |name: &CStr, value: &CStr| {
-        base.iter()
-            .any(|(n, v)| name.to_bytes() == n.as_bytes() && value.to_bytes() == v.as_bytes())
-    };
-    session_part(spec, |name, value| !has(name, value), &mut script);
+    let new = |name: &CStr, value: &CStr| !has_base(spec.shell, name, value);
+    session_part(spec, new, &mut script);
     Some(script)
+}
+
+/// True for what every session has, and a bash that waits therefore too.
+pub(super) fn has_base(shell: Shell, name: &CStr, value: &CStr) -> bool {
+    let is =
+        |(n, v): &(&str, &str)| name.to_bytes() == n.as_bytes() && value.to_bytes() == v.as_bytes();
+    shell.base_environment().iter().any(is)
 }
 
 /// Saving the state at the end, the same for every command.
@@ -171,9 +186,9 @@ fn session_part(spec: &Spec, chosen: impl Fn(&CStr, &CStr) -> bool, script: &mut
     script.extend_from_slice(&spec.shell_state);
 }
 
-fn export(spec: &Spec, chosen: impl Fn(&CStr, &CStr) -> bool, script: &mut Vec<u8>) {
+pub(super) fn export(spec: &Spec, chosen: impl Fn(&CStr, &CStr) -> bool, script: &mut Vec<u8>) {
     for (name, value) in &spec.env {
-        if chosen(name, value) && !READ_ONLY.contains(&name.to_bytes()) {
+        if chosen(name, value) && !is_read_only(name) && !is_ours(name) {
             script.extend_from_slice(b"export ");
             script.extend_from_slice(name.as_bytes());
             script.push(b'=');
@@ -186,8 +201,17 @@ fn export(spec: &Spec, chosen: impl Fn(&CStr, &CStr) -> bool, script: &mut Vec<u
     }
 }
 
-fn by_script(name: &CStr) -> bool {
-    NOT_BY_ENVIRONMENT.contains(&name.to_bytes()) || READ_ONLY.contains(&name.to_bytes())
+/// The names of our own variables are nobody's to set.
+pub(super) fn is_ours(name: &CStr) -> bool {
+    name.to_bytes().starts_with(OURS.as_bytes())
+}
+
+pub(super) fn is_read_only(name: &CStr) -> bool {
+    READ_ONLY.contains(&name.to_bytes())
+}
+
+pub(super) fn by_script(name: &CStr) -> bool {
+    NOT_BY_ENVIRONMENT.contains(&name.to_bytes()) || is_read_only(name)
 }
 
 fn variable(name: &CStr, value: &CStr) -> CString {

@@ -8,6 +8,8 @@ use confine::shell::{Shell, Start, State, StateError};
 use confine::{Ended, Launcher, Limits, Outcome, Output, Running};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use tempfile::TempDir;
 
 pub fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_pg-shell-launch"))
@@ -26,6 +28,7 @@ pub struct Session {
     pub env: BTreeMap<String, String>,
     pub shell_state: String,
     pub limits: Limits,
+    pub programs: Option<Vec<String>>,
     pub shell: Shell,
     /// Under which what serves it is kept for its next command.
     pub key: Option<u128>,
@@ -59,6 +62,7 @@ impl Session {
             cwd: confine::HOME.into(),
             env: BTreeMap::new(),
             shell_state: String::new(),
+            programs: None,
             limits: Limits::default(),
             shell: Shell::Bash,
             key: None,
@@ -75,6 +79,7 @@ impl Session {
             cwd: &self.cwd,
             env: &self.env,
             shell_state: &self.shell_state,
+            programs: self.programs.as_deref(),
         };
         let spec = self
             .shell
@@ -83,14 +88,25 @@ impl Session {
         Running::start(launcher, self.key, &spec).expect("the launcher starts")
     }
 
+    /// Waits until the command has printed something.
+    #[allow(dead_code)]
+    pub fn start_printing(&self, launcher: &Launcher, command: &str) -> Running {
+        let mut running = self.start_by(launcher, command);
+        loop {
+            assert!(running.pump().expect("pump").is_none(), "it has ended");
+            if !running.output().bytes.is_empty() {
+                return running;
+            }
+            until_readable(&running);
+        }
+    }
+
     pub fn finish(&mut self, mut running: Running) -> Ran {
         let outcome = loop {
             if let Some(outcome) = running.pump().expect("pump") {
                 break outcome;
             }
-            let mut fds = [PollFd::new(running.as_fd(), PollFlags::POLLIN)];
-            let ready = poll(&mut fds, PollTimeout::from(30_000_u16)).expect("poll");
-            assert!(ready > 0, "nothing happened for 30 s");
+            until_readable(&running);
         };
         let state = State::read(&outcome.state, &self.env);
         if let (Ended::Exited(_), Ok(state)) = (&outcome.report.ended, &state) {
@@ -122,5 +138,47 @@ impl Session {
         commands
             .iter()
             .fold(String::new(), |_, command| self.run(command).text())
+    }
+}
+
+fn until_readable(running: &Running) {
+    let mut fds = [PollFd::new(running.as_fd(), PollFlags::POLLIN)];
+    let ready = poll(&mut fds, PollTimeout::from(30_000_u16)).expect("poll");
+    assert!(ready > 0, "nothing happened for 30 s");
+}
+
+/// A launcher that passes its helper one argument more, as long as the file `fault` names it.
+#[allow(dead_code)]
+pub struct Faulty {
+    folder: TempDir,
+}
+
+#[allow(dead_code)]
+impl Faulty {
+    pub fn new() -> Faulty {
+        let folder = tempfile::tempdir().unwrap();
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), open.clone()).unwrap();
+        let script = format!(
+            "#!/bin/sh\n[ ! -s {0}/fault ] || read -r fault <{0}/fault\nexec {1} \"$@\" $fault\n",
+            folder.path().display(),
+            path().display()
+        );
+        let faulty = Faulty { folder };
+        std::fs::write(faulty.path(), script).unwrap();
+        std::fs::set_permissions(faulty.path(), open).unwrap();
+        faulty
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("launch")
+    }
+
+    pub fn fail(&self, fault: &str) {
+        std::fs::write(self.folder.path().join("fault"), format!("{fault}\n")).unwrap();
+    }
+
+    pub fn mend(&self) {
+        std::fs::write(self.folder.path().join("fault"), "").unwrap();
     }
 }
