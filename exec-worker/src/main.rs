@@ -6,6 +6,7 @@ mod config;
 mod db;
 mod error;
 mod execute;
+mod groups;
 mod held;
 mod shutdown;
 mod trial;

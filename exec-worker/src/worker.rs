@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::db::{Db, Notice, Terms};
 use crate::error::Error;
 use crate::execute::{Chunk, Executor};
+use crate::groups;
 use crate::held::Held;
 use crate::shutdown::{Shutdown, Stage};
 use crate::trial::trial;
@@ -71,7 +72,7 @@ impl Worker {
     /// What [`Config`] refuses; a host without a shell, or on which commands cannot be confined.
     pub fn new(config: Config) -> Result<Worker, Error> {
         config.check_user()?;
-        let launcher = Arc::new(Launcher::serving(config.launcher()?));
+        let launcher = Launcher::serving(config.launcher()?).within(groups::find(&config.cgroup)?);
         let shell = Shell::find()?;
         trial(&launcher, shell)?;
         let (chunk_sender, chunks) = mpsc::unbounded_channel();
@@ -84,7 +85,12 @@ impl Worker {
         Ok(Worker {
             terms,
             held: Held::new(
-                Executor::new(launcher, shell, config.max_limits.clone(), chunk_sender),
+                Executor::new(
+                    Arc::new(launcher),
+                    shell,
+                    config.max_limits.clone(),
+                    chunk_sender,
+                ),
                 slots,
             ),
             notices: mpsc::unbounded_channel(),

@@ -129,9 +129,9 @@ impl From<confine::Error> for Error {
             confine::Error::System { what, source } => Error::System { what, source },
             // The command and the working directory have been checked; variables are left.
             confine::Error::Invalid(why) => Error::Environment(why),
-            confine::Error::NoShell(_) | confine::Error::Seccomp(_) => {
-                Error::Unconfined(error.to_string())
-            }
+            confine::Error::NoShell(_)
+            | confine::Error::Cgroup { .. }
+            | confine::Error::Seccomp(_) => Error::Unconfined(error.to_string()),
         }
     }
 }

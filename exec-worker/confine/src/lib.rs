@@ -9,6 +9,7 @@
 //! pgrx in this crate.
 
 mod capture;
+pub mod cgroup;
 mod error;
 mod exceeded;
 pub mod inside;
