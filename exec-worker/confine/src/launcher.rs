@@ -228,8 +228,8 @@ impl Launcher {
     /// What a server has forked dies with it, a moment later.
     fn forget_kept_of_the_dead(&self) {
         if let Some(server) = &self.server
-            && let Some(Hold(running)) = &*server.lock().unwrap_or_else(PoisonError::into_inner)
-            && running.helper().reap()
+            && let Some(hold) = &*server.lock().unwrap_or_else(PoisonError::into_inner)
+            && hold.server.helper().reap()
         {
             self.kept.end_older(Duration::ZERO);
         }
