@@ -147,6 +147,7 @@ mod tests {
     #[pg_test]
     fn whom_it_is_granted_to_may_call_it() {
         Spi::run("create role somebody; grant shell_runner to somebody").unwrap();
+        Spi::run("grant usage on schema tests to somebody").unwrap();
         Spi::run("set local role somebody").unwrap();
         assert_eq!(run("echo granted").1, "granted\n");
         for setting in [

@@ -122,7 +122,7 @@ fn children() -> usize {
     let own = std::process::id();
     processes()
         .iter()
-        .filter(|(_, parent, line)| *parent == own && line != "pg-shell-launch\0serve\0")
+        .filter(|(_, parent, line)| *parent == own && !line.contains("pg-shell-launch\0serve\0"))
         .count()
 }
 
