@@ -417,7 +417,11 @@ impl Server {
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
         match receive_report(&self.socket, &mut message, flags) {
             Ok(0) => self.helper().ended_unreported(),
-            Ok(n) => Report::decode(&message[..n]).map_or(Ended::LauncherDied, |r| r.ended),
+            Ok(n) => {
+                // It is at its end, and nobody else would collect it before the next launch.
+                self.helper().end();
+                Report::decode(&message[..n]).map_or(Ended::LauncherDied, |r| r.ended)
+            }
             // It lives; one process of its was killed.
             Err(_) => Ended::LauncherDied,
         }
