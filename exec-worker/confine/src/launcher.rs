@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
@@ -38,6 +38,9 @@ pub struct Launcher {
 
 /// PID 1s that a launcher keeps for their sessions' next commands, if nothing else is said.
 const KEPT: usize = 128;
+
+/// How long a server that has reported may take to end.
+const END_PATIENCE: Duration = Duration::from_millis(50);
 
 /// A helper that waits for launches. It ends when its socket is closed.
 pub(crate) struct Server {
@@ -418,8 +421,11 @@ impl Server {
         match receive_report(&self.socket, &mut message, flags) {
             Ok(0) => self.helper().ended_unreported(),
             Ok(n) => {
-                // It is at its end, and nobody else would collect it before the next launch.
-                self.helper().end();
+                // As a rule it is at its end, and nobody else would collect it before the next launch.
+                let deadline = Instant::now() + END_PATIENCE;
+                while !self.helper().reap() && Instant::now() < deadline {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
                 Report::decode(&message[..n]).map_or(Ended::LauncherDied, |r| r.ended)
             }
             // It lives; one process of its was killed.
