@@ -104,11 +104,10 @@ impl Catalogue {
             .query_typed(FUNCTIONS, &[(&SCHEMA, tokio_postgres::types::Type::TEXT)])
             .await?;
         let text: &str = rows.first().map_or(Ok("[]"), |row| row.try_get(0))?;
-        let functions: Vec<Function> =
-            serde_json::from_str(text).map_err(|e| Error::System {
-                what: "reading the functions of shell_api",
-                source: e.into(),
-            })?;
+        let functions: Vec<Function> = serde_json::from_str(text).map_err(|e| Error::System {
+            what: "reading the functions of shell_api",
+            source: e.into(),
+        })?;
         Ok(Catalogue::from_iter(functions))
     }
 
@@ -157,7 +156,9 @@ impl Catalogue {
             "Searched for the function {SCHEMA}.{name}{searched}, but no matches were found in the schema cache."
         ));
         match near {
-            Some(near) => refusal.hint(format!("Perhaps you meant to call the function {SCHEMA}.{near}")),
+            Some(near) => refusal.hint(format!(
+                "Perhaps you meant to call the function {SCHEMA}.{near}"
+            )),
             None => refusal,
         }
     }
@@ -167,7 +168,10 @@ impl FromIterator<Function> for Catalogue {
     fn from_iter<T: IntoIterator<Item = Function>>(all: T) -> Catalogue {
         let mut functions: HashMap<String, Vec<Function>> = HashMap::new();
         for function in all {
-            functions.entry(function.name.clone()).or_default().push(function);
+            functions
+                .entry(function.name.clone())
+                .or_default()
+                .push(function);
         }
         Catalogue { functions }
     }
@@ -196,7 +200,11 @@ impl Function {
 fn ambiguous<'a>(functions: impl Iterator<Item = &'a Function>) -> Refusal {
     let list: Vec<_> = functions
         .map(|f| {
-            let arguments: Vec<_> = f.arguments.iter().map(|a| format!("{} => {}", a.name, a.kind)).collect();
+            let arguments: Vec<_> = f
+                .arguments
+                .iter()
+                .map(|a| format!("{} => {}", a.name, a.kind))
+                .collect();
             format!("{SCHEMA}.{}({})", f.name, arguments.join(", "))
         })
         .collect();
@@ -264,7 +272,11 @@ mod tests {
             assert!(all.resolve("f", keys).is_ok(), "{keys:?}");
         }
         for keys in [&[][..], &["b"], &["a", "c"], &["a", "b", "c"]] {
-            assert_eq!(all.resolve("f", keys).unwrap_err().code, "PGRST202", "{keys:?}");
+            assert_eq!(
+                all.resolve("f", keys).unwrap_err().code,
+                "PGRST202",
+                "{keys:?}"
+            );
         }
         assert_eq!(all.resolve("g", &["a"]).unwrap_err().code, "PGRST203");
         assert_eq!(all.resolve("g", &["a", "c"]).unwrap().arguments.len(), 2);
@@ -274,7 +286,11 @@ mod tests {
     fn a_near_name_is_hinted_at() {
         let all = Catalogue::from_iter([function("submit_command", &[])]);
         let hint = |name: &str| all.resolve(name, &[]).unwrap_err().hint;
-        assert!(hint("submit_comand").unwrap().ends_with("shell_api.submit_command"));
+        assert!(
+            hint("submit_comand")
+                .unwrap()
+                .ends_with("shell_api.submit_command")
+        );
         assert_eq!(hint("whatever"), None);
         assert_eq!(hint(&"x".repeat(100_000)), None);
     }

@@ -60,9 +60,15 @@ pub struct Config {
     )]
     pub anonymous_role: String,
 
-    /// A function that runs before every function of /rpc, in its transaction: schema.name.
-    #[arg(long, env = "PG_SHELL_PRE_REQUEST", value_name = "FUNCTION", value_parser = qualified)]
-    pub pre_request: Option<String>,
+    /// A function that runs before every request's own, in its transaction: schema.name.
+    #[arg(
+        long,
+        env = "PG_SHELL_PRE_REQUEST",
+        value_name = "FUNCTION",
+        default_value = "shell.check_request",
+        value_parser = qualified
+    )]
+    pub pre_request: String,
 
     /// Other sites whose scripts may call /rpc, with credentials; none given: any site, without credentials.
     #[arg(

@@ -238,7 +238,12 @@ async fn query(client: &Client, sql: &Sql) -> Result<Vec<Row>, tokio_postgres::E
     let parameters: Vec<_> = sql
         .parameters
         .iter()
-        .map(|value| (value as &(dyn tokio_postgres::types::ToSql + Sync), Type::UNKNOWN))
+        .map(|value| {
+            (
+                value as &(dyn tokio_postgres::types::ToSql + Sync),
+                Type::UNKNOWN,
+            )
+        })
         .collect();
     client.query_typed(&sql.text, &parameters).await
 }

@@ -234,13 +234,17 @@ fn whole_response(message: &str, detail: Option<&str>) -> Refusal {
     };
     let detail_hint = "DETAIL must be a JSON object with obligatory keys: 'status', 'headers' and optional key: 'status_text'.";
     let Some(detail) = detail else {
-        return unusable("DETAIL is missing in the RAISE statement".into(), detail_hint);
+        return unusable(
+            "DETAIL is missing in the RAISE statement".into(),
+            detail_hint,
+        );
     };
     let Some((status, headers)) = object(detail).and_then(|detail| {
         let status = u16::try_from(detail.get("status")?.as_u64()?).ok()?;
         let status = StatusCode::from_u16(status).ok()?;
         let headers = detail.get("headers")?.as_object()?.iter();
-        let headers = headers.map(|(name, value)| Some((name.parse().ok()?, value.as_str()?.parse().ok()?)));
+        let headers =
+            headers.map(|(name, value)| Some((name.parse().ok()?, value.as_str()?.parse().ok()?)));
         Some((status, headers.collect::<Option<HeaderMap>>()?))
     }) else {
         return unusable(
@@ -275,10 +279,30 @@ mod tests {
     #[test]
     fn the_table_of_statuses() {
         let rows = [
-            ("23503", 409), ("23505", 409), ("25006", 405), ("42501", 403), ("42883", 404), ("42P01", 404),
-            ("P0001", 400), ("P0002", 500), ("08006", 503), ("53300", 503), ("53400", 500), ("57014", 500),
-            ("57P01", 503), ("0L000", 403), ("0P000", 403), ("28000", 403), ("40001", 500), ("21000", 500),
-            ("22P02", 400), ("PS006", 400), ("PT404", 404), ("PT999", 500), ("PTabc", 500), ("", 400),
+            ("23503", 409),
+            ("23505", 409),
+            ("25006", 405),
+            ("42501", 403),
+            ("42883", 404),
+            ("42P01", 404),
+            ("P0001", 400),
+            ("P0002", 500),
+            ("08006", 503),
+            ("53300", 503),
+            ("53400", 500),
+            ("57014", 500),
+            ("57P01", 503),
+            ("0L000", 403),
+            ("0P000", 403),
+            ("28000", 403),
+            ("40001", 500),
+            ("21000", 500),
+            ("22P02", 400),
+            ("PS006", 400),
+            ("PT404", 404),
+            ("PT999", 500),
+            ("PTabc", 500),
+            ("", 400),
         ];
         for (code, status) in rows {
             assert_eq!(status_of(code, "", false).as_u16(), status, "{code}");
@@ -291,7 +315,10 @@ mod tests {
         let message = r#"{"code": "X1", "message": "no", "hint": "so"}"#;
         let detail = r#"{"status": 402, "headers": {"X-Why": "money"}}"#;
         let refusal = whole_response(message, Some(detail));
-        assert_eq!((refusal.status.as_u16(), refusal.code.as_str()), (402, "X1"));
+        assert_eq!(
+            (refusal.status.as_u16(), refusal.code.as_str()),
+            (402, "X1")
+        );
         assert_eq!(refusal.headers["x-why"], "money");
         assert_eq!(refusal.hint.as_deref(), Some("so"));
         for (message, detail) in [("{}", Some(detail)), (message, None), (message, Some("[]"))] {

@@ -87,7 +87,11 @@ impl Keys {
             validation,
             csrf: Hmac::new_from_slice(secret).expect("HMAC takes a key of any length"),
             anonymous: Some(config.anonymous_role.clone()).filter(|role| !role.is_empty()),
-            cookie: if config.is_https() { "__Host-pg_shell" } else { "pg_shell" },
+            cookie: if config.is_https() {
+                "__Host-pg_shell"
+            } else {
+                "pg_shell"
+            },
             secure: config.is_https(),
         }
     }
@@ -107,7 +111,9 @@ impl Keys {
             return match bearer(value) {
                 Some(token) if token.starts_with("pgsh_") => {
                     let found = session_of(db, token, headers, address).await?;
-                    Ok(found.ok_or_else(|| invalid("PGRST301", "The API token is unknown, revoked or expired"))?)
+                    Ok(found.ok_or_else(|| {
+                        invalid("PGRST301", "The API token is unknown, revoked or expired")
+                    })?)
                 }
                 Some(token) => Ok(self.from_jwt(token)?),
                 // PostgREST takes any other scheme for none at all.
@@ -129,10 +135,18 @@ impl Keys {
         Ok(self.nobody()?)
     }
 
-    fn nobody(&self) -> Result<Identity, Refusal> {
+    /// A request without a token.
+    ///
+    /// # Errors
+    /// PGRST302 where there is no such.
+    pub fn nobody(&self) -> Result<Identity, Refusal> {
         let Some(role) = &self.anonymous else {
             let challenge = HeaderValue::from_static("Bearer");
-            let refusal = Refusal::new(StatusCode::UNAUTHORIZED, "PGRST302", "Anonymous access is disabled");
+            let refusal = Refusal::new(
+                StatusCode::UNAUTHORIZED,
+                "PGRST302",
+                "Anonymous access is disabled",
+            );
             return Err(refusal.header(header::WWW_AUTHENTICATE, challenge));
         };
         Ok(Identity {
@@ -147,22 +161,42 @@ impl Keys {
     fn from_jwt(&self, token: &str) -> Result<Identity, Refusal> {
         let parts = token.split('.').count();
         if token.is_empty() {
-            return Err(invalid("PGRST301", "Empty JWT is sent in Authorization header"));
+            return Err(invalid(
+                "PGRST301",
+                "Empty JWT is sent in Authorization header",
+            ));
         }
         if parts != 3 {
-            return Err(invalid("PGRST301", &format!("Expected 3 parts in JWT; got {parts}")));
+            return Err(invalid(
+                "PGRST301",
+                &format!("Expected 3 parts in JWT; got {parts}"),
+            ));
         }
-        let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, &self.jwt, &self.validation);
+        if jsonwebtoken::decode_header(token).is_err() {
+            return Err(invalid(
+                "PGRST301",
+                "Wrong or unsupported encoding algorithm",
+            ));
+        }
+        let decoded =
+            jsonwebtoken::decode::<Map<String, Value>>(token, &self.jwt, &self.validation);
         let mut claims = decoded
             .map_err(|e| match e.kind() {
-                ErrorKind::InvalidSignature => invalid("PGRST301", "No suitable key or wrong key type"),
-                ErrorKind::InvalidAlgorithm => invalid("PGRST301", "Wrong or unsupported encoding algorithm"),
+                ErrorKind::InvalidSignature => {
+                    invalid("PGRST301", "No suitable key or wrong key type")
+                }
+                ErrorKind::InvalidAlgorithm => {
+                    invalid("PGRST301", "Wrong or unsupported encoding algorithm")
+                }
                 ErrorKind::Json(_) => invalid("PGRST303", "Parsing claims failed"),
                 _ => invalid("PGRST301", "JWT cryptographic operation failed"),
             })?
             .claims;
         check_times(&claims, now())?;
-        let named = claims.get("role").and_then(Value::as_str).map(str::to_owned);
+        let named = claims
+            .get("role")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
         let Some(role) = named.or_else(|| self.anonymous.clone()) else {
             return self.nobody();
         };
@@ -196,7 +230,10 @@ impl Keys {
 
     fn check_csrf(&self, session: &str, headers: &HeaderMap) -> Result<(), Refusal> {
         check_origin(headers)?;
-        let sent = headers.get(CSRF_HEADER).map(HeaderValue::as_bytes).unwrap_or_default();
+        let sent = headers
+            .get(CSRF_HEADER)
+            .map(HeaderValue::as_bytes)
+            .unwrap_or_default();
         let sent = URL_SAFE_NO_PAD.decode(sent).unwrap_or_default();
         self.csrf_of(session).verify_slice(&sent).map_err(|_| {
             Refusal::new(StatusCode::FORBIDDEN, "PSW403", "The token against forged requests is missing or wrong.")
@@ -223,9 +260,9 @@ pub fn check_origin(headers: &HeaderMap) -> Result<(), Refusal> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let same = match (text("sec-fetch-site"), text("origin"), text("host")) {
         (Some(site), _, _) => matches!(site, "same-origin" | "none"),
-        (None, Some(origin), Some(host)) => {
-            origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
-        }
+        (None, Some(origin), Some(host)) => origin
+            .split_once("://")
+            .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host)),
         (None, Some(_), None) => false,
         // No browser, or one that SameSite has to protect.
         (None, None, _) => true,
@@ -246,14 +283,22 @@ impl Identity {
     }
 
     /// A transaction for this identity; what a request of HTTP said comes with it.
-    pub fn scope(&self, method: &Method, path: &str, headers: &HeaderMap, address: IpAddr) -> Scope {
+    pub fn scope(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        address: IpAddr,
+    ) -> Scope {
         let mut cookies = Map::new();
         let mut all = Map::new();
         for (name, value) in headers {
             let Ok(value) = value.to_str() else { continue };
             match name {
                 &header::COOKIE => {
-                    let pairs = value.split(';').filter_map(|pair| pair.trim().split_once('='));
+                    let pairs = value
+                        .split(';')
+                        .filter_map(|pair| pair.trim().split_once('='));
                     // The session's token is nobody's business there.
                     let pairs = pairs.filter(|(name, _)| !name.ends_with("pg_shell"));
                     cookies.extend(pairs.map(|(name, value)| (name.to_owned(), value.into())));
@@ -285,7 +330,9 @@ async fn session_of(
     headers: &HeaderMap,
     address: IpAddr,
 ) -> Result<Option<Identity>, Error> {
-    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let agent = headers
+        .get(header::USER_AGENT)
+        .and_then(|value| value.to_str().ok());
     let mut sql = Sql::default();
     sql.push(
         "select session_id::text, user_id::text, username, role, extract(epoch from expires_at)::bigint
@@ -313,7 +360,10 @@ async fn session_of(
     ];
     Ok(Some(Identity {
         role,
-        claims: claims.map(|(name, value)| (name.to_owned(), value)).into_iter().collect(),
+        claims: claims
+            .map(|(name, value)| (name.to_owned(), value))
+            .into_iter()
+            .collect(),
         anonymous: false,
         username: row.try_get(2)?,
         session: None,
@@ -321,13 +371,22 @@ async fn session_of(
 }
 
 fn bearer(value: &HeaderValue) -> Option<&str> {
-    let (scheme, token) = value.to_str().ok()?.split_once(' ').unwrap_or((value.to_str().ok()?, ""));
+    let (scheme, token) = value
+        .to_str()
+        .ok()?
+        .split_once(' ')
+        .unwrap_or((value.to_str().ok()?, ""));
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 fn cookie(headers: &HeaderMap, wanted: &str) -> Option<String> {
-    let all = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let all = headers
+        .get_all(header::COOKIE)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
+    let mut pairs = all
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='));
     let (_, token) = pairs.find(|(name, _)| *name == wanted)?;
     Some(token.to_owned()).filter(|token| !token.is_empty())
 }
@@ -337,7 +396,10 @@ fn check_times(claims: &Map<String, Value>, now: i64) -> Result<(), Refusal> {
         None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_f64() {
             Some(number) => Ok(Some(number as i64)),
-            None => Err(invalid("PGRST303", &format!("The JWT '{name}' claim must be a number"))),
+            None => Err(invalid(
+                "PGRST303",
+                &format!("The JWT '{name}' claim must be a number"),
+            )),
         },
     };
     if claim("exp")?.is_some_and(|exp| now.saturating_sub(LEEWAY) > exp) {
@@ -364,7 +426,9 @@ fn invalid(code: &str, message: &str) -> Refusal {
 
 /// Seconds since 1970.
 pub fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 
@@ -378,19 +442,34 @@ mod tests {
     const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
     fn keys(flags: &[&str]) -> Keys {
-        let required = ["pg-shell-web", "--database-url", "host=/", "--jwt-secret-file", "/"];
+        let required = [
+            "pg-shell-web",
+            "--database-url",
+            "host=/",
+            "--jwt-secret-file",
+            "/",
+        ];
         Keys::from_secret(SECRET, &Config::parse_from(required.iter().chain(flags)))
     }
 
     fn signed(claims: Value) -> String {
-        jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET)).unwrap()
+        jsonwebtoken::encode(
+            &Header::default(),
+            &claims,
+            &EncodingKey::from_secret(SECRET),
+        )
+        .unwrap()
     }
 
     #[test]
     fn a_jwt_and_what_is_wrong_with_others() {
         let keys = keys(&[]);
         let now = now();
-        let good = keys.from_jwt(&signed(json!({"sub": "u", "role": "shell_user", "exp": now - 20}))).unwrap();
+        let good = keys
+            .from_jwt(&signed(
+                json!({"sub": "u", "role": "shell_user", "exp": now - 20}),
+            ))
+            .unwrap();
         assert_eq!((good.role.as_str(), good.user()), ("shell_user", Some("u")));
         let roleless = keys.from_jwt(&signed(json!({"sub": "u"}))).unwrap();
         assert_eq!(roleless.claims["role"], "shell_anonymous");
@@ -398,18 +477,46 @@ mod tests {
         let unsigned = "eyJhbGciOiJub25lIn0.eyJyb2xlIjoic2hlbGxfYWRtaW4ifQ.";
         let rows = [
             (signed(json!({"exp": now - 60})), "PGRST303", "JWT expired"),
-            (signed(json!({"nbf": now + 60})), "PGRST303", "JWT not yet valid"),
-            (signed(json!({"iat": now + 60})), "PGRST303", "JWT issued at future"),
-            (signed(json!({"exp": "soon"})), "PGRST303", "The JWT 'exp' claim must be a number"),
-            (signed(json!({"role": "none"})), "PGRST303", "The JWT 'role' claim names no role"),
+            (
+                signed(json!({"nbf": now + 60})),
+                "PGRST303",
+                "JWT not yet valid",
+            ),
+            (
+                signed(json!({"iat": now + 60})),
+                "PGRST303",
+                "JWT issued at future",
+            ),
+            (
+                signed(json!({"exp": "soon"})),
+                "PGRST303",
+                "The JWT 'exp' claim must be a number",
+            ),
+            (
+                signed(json!({"role": "none"})),
+                "PGRST303",
+                "The JWT 'role' claim names no role",
+            ),
             ("a.b".into(), "PGRST301", "Expected 3 parts in JWT; got 2"),
-            (String::new(), "PGRST301", "Empty JWT is sent in Authorization header"),
+            (
+                String::new(),
+                "PGRST301",
+                "Empty JWT is sent in Authorization header",
+            ),
             (forged, "PGRST301", "No suitable key or wrong key type"),
         ];
         for (token, code, message) in rows {
             let refusal = keys.from_jwt(&token).unwrap_err();
-            assert_eq!((refusal.code.as_str(), refusal.message.as_str()), (code, message));
-            assert!(refusal.headers[header::WWW_AUTHENTICATE].to_str().unwrap().contains("invalid_token"));
+            assert_eq!(
+                (refusal.code.as_str(), refusal.message.as_str()),
+                (code, message)
+            );
+            assert!(
+                refusal.headers[header::WWW_AUTHENTICATE]
+                    .to_str()
+                    .unwrap()
+                    .contains("invalid_token")
+            );
         }
         assert_eq!(keys.from_jwt(unsigned).unwrap_err().code, "PGRST301");
     }
@@ -417,7 +524,10 @@ mod tests {
     #[test]
     fn nobody_may_be_refused() {
         assert!(keys(&[]).nobody().unwrap().anonymous);
-        assert_eq!(keys(&["--anonymous-role", ""]).nobody().unwrap_err().code, "PGRST302");
+        assert_eq!(
+            keys(&["--anonymous-role", ""]).nobody().unwrap_err().code,
+            "PGRST302"
+        );
     }
 
     #[test]
@@ -435,25 +545,44 @@ mod tests {
     #[test]
     fn origins() {
         let check = |headers: &[(&'static str, &'static str)]| {
-            let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+            let headers = headers
+                .iter()
+                .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
             check_origin(&headers.collect()).is_ok()
         };
         assert!(check(&[]));
         assert!(check(&[("sec-fetch-site", "same-origin")]));
         assert!(!check(&[("sec-fetch-site", "same-site")]));
-        assert!(check(&[("origin", "http://localhost:8080"), ("host", "localhost:8080")]));
-        assert!(!check(&[("origin", "http://evil.example"), ("host", "localhost:8080")]));
+        assert!(check(&[
+            ("origin", "http://localhost:8080"),
+            ("host", "localhost:8080")
+        ]));
+        assert!(!check(&[
+            ("origin", "http://evil.example"),
+            ("host", "localhost:8080")
+        ]));
         assert!(!check(&[("origin", "null"), ("host", "localhost:8080")]));
     }
 
     #[test]
     fn cookies_are_strict_and_secure_where_they_can_be() {
         let plain = keys(&[]).set_cookie("t", 60).unwrap();
-        assert_eq!(plain, "pg_shell=t; Path=/; HttpOnly; SameSite=Strict; Max-Age=60");
-        let https = keys(&["--public-url", "https://shell.example"]).set_cookie("t", 60).unwrap();
-        assert_eq!(https, "__Host-pg_shell=t; Path=/; HttpOnly; SameSite=Strict; Max-Age=60; Secure");
+        assert_eq!(
+            plain,
+            "pg_shell=t; Path=/; HttpOnly; SameSite=Strict; Max-Age=60"
+        );
+        let https = keys(&["--public-url", "https://shell.example"])
+            .set_cookie("t", 60)
+            .unwrap();
+        assert_eq!(
+            https,
+            "__Host-pg_shell=t; Path=/; HttpOnly; SameSite=Strict; Max-Age=60; Secure"
+        );
         let mut headers = HeaderMap::new();
-        headers.insert(header::COOKIE, HeaderValue::from_static("a=1; pg_shell=xyz"));
+        headers.insert(
+            header::COOKIE,
+            HeaderValue::from_static("a=1; pg_shell=xyz"),
+        );
         assert_eq!(cookie(&headers, "pg_shell").as_deref(), Some("xyz"));
     }
 
@@ -461,10 +590,21 @@ mod tests {
     fn settings_carry_headers_and_no_session() {
         let mut headers = HeaderMap::new();
         headers.insert("X-Thing", HeaderValue::from_static("v"));
-        headers.insert(header::COOKIE, HeaderValue::from_static("theme=dark; pg_shell=secret"));
+        headers.insert(
+            header::COOKIE,
+            HeaderValue::from_static("theme=dark; pg_shell=secret"),
+        );
         let nobody = keys(&[]).nobody().unwrap();
-        let scope = nobody.scope(&Method::POST, "/rpc/f", &headers, IpAddr::from([127, 0, 0, 1]));
-        assert_eq!(scope.headers, r#"{"x-thing":"v","x-forwarded-for":"127.0.0.1"}"#);
+        let scope = nobody.scope(
+            &Method::POST,
+            "/rpc/f",
+            &headers,
+            IpAddr::from([127, 0, 0, 1]),
+        );
+        assert_eq!(
+            scope.headers,
+            r#"{"x-thing":"v","x-forwarded-for":"127.0.0.1"}"#
+        );
         assert_eq!(scope.cookies, r#"{"theme":"dark"}"#);
     }
 }

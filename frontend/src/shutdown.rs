@@ -56,18 +56,6 @@ impl Shutdown {
         Ok(Shutdown { stage })
     }
 
-    /// The stage now.
-    pub fn stage(&self) -> Stage {
-        *self.stage.borrow()
-    }
-
-    /// Waits for another stage than the one last seen.
-    pub async fn changes(&mut self) {
-        if self.stage.changed().await.is_err() {
-            std::future::pending().await
-        }
-    }
-
     /// Waits until the stage is at least this one.
     pub async fn reaches(&mut self, stage: Stage) {
         if self.stage.wait_for(|now| *now >= stage).await.is_err() {

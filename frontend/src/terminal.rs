@@ -87,7 +87,11 @@ impl Screen {
         let mut lines = gone;
         let kept = lines.len();
         lines.extend(self.visible());
-        let same = lines.iter().zip(&self.shown).take_while(|(now, then)| now == then).count();
+        let same = lines
+            .iter()
+            .zip(&self.shown)
+            .take_while(|(now, then)| now == then)
+            .count();
         let unchanged = same == lines.len() && same == self.shown.len();
         let change = (!unchanged).then(|| Change {
             from: self.first + same,
@@ -118,9 +122,23 @@ impl Screen {
     }
 }
 
+/// Several changes, in their order, as one.
+pub fn together(changes: Vec<Change>) -> Option<Change> {
+    changes.into_iter().reduce(|mut whole, next| {
+        if next.from <= whole.from {
+            return next;
+        }
+        whole.lines.truncate(next.from - whole.from);
+        whole.lines.extend(next.lines);
+        whole
+    })
+}
+
 /// All lines of finished output.
 pub fn render(text: &str) -> Vec<String> {
-    Screen::new().feed(text).map_or_else(Vec::new, |change| change.lines)
+    Screen::new()
+        .feed(text)
+        .map_or_else(Vec::new, |change| change.lines)
 }
 
 /// The cells of one line, blank ones at its end left out.
@@ -225,8 +243,14 @@ mod tests {
             ("a\nb\n", &["a", "b"]),
             ("a\n\nb", &["a", "", "b"]),
             ("10%\r100%\n", &["100%"]),
-            ("\x1b[31mred\x1b[0m plain", &["<span class=\"fg1\">red</span> plain"]),
-            ("\x1b[1;4;38;5;200;48;2;255;0;0mx", &["<span class=\"fg200 bg196 bold underline\">x</span>"]),
+            (
+                "\x1b[31mred\x1b[0m plain",
+                &["<span class=\"fg1\">red</span> plain"],
+            ),
+            (
+                "\x1b[1;4;38;5;200;48;2;255;0;0mx",
+                &["<span class=\"fg200 bg196 bold underline\">x</span>"],
+            ),
             ("<script>&'\"", &["&lt;script&gt;&amp;&#39;&quot;"]),
             ("\x1b]0;title\x07x", &["x"]),
             ("a\x1b[2Kb", &[" b"]),
@@ -251,11 +275,17 @@ mod tests {
     fn only_what_changes_is_told() {
         let mut screen = Screen::new();
         let mut tell = |text: &str| screen.feed(text).map(|c| (c.from, c.lines));
-        assert_eq!(tell("one\ntwo"), Some((0, vec!["one".into(), "two".into()])));
+        assert_eq!(
+            tell("one\ntwo"),
+            Some((0, vec!["one".into(), "two".into()]))
+        );
         assert_eq!(tell(""), None);
         assert_eq!(tell("\rTWO"), Some((1, vec!["TWO".into()])));
         assert_eq!(tell("\nthree\n"), Some((2, vec!["three".into()])));
-        assert_eq!(tell("\x1b[2A!"), Some((1, vec!["!WO".into(), "three".into()])));
+        assert_eq!(
+            tell("\x1b[2A!"),
+            Some((1, vec!["!WO".into(), "three".into()]))
+        );
     }
 
     /// The lines that a client has that follows the changes.
@@ -263,7 +293,11 @@ mod tests {
         let mut screen = Screen::new();
         let mut lines: Vec<String> = Vec::new();
         for change in pieces.iter().filter_map(|piece| screen.feed(piece)) {
-            assert!(change.from <= lines.len(), "a gap before line {}", change.from);
+            assert!(
+                change.from <= lines.len(),
+                "a gap before line {}",
+                change.from
+            );
             lines.truncate(change.from);
             lines.extend(change.lines);
         }
@@ -276,9 +310,15 @@ mod tests {
         let mut depth = 0;
         while let Some(at) = rest.find(['<', '>', '"', '\'']) {
             let tag = &rest[at..];
-            let open = tag.strip_prefix("<span class=\"").and_then(|t| t.split_once("\">"));
+            let open = tag
+                .strip_prefix("<span class=\"")
+                .and_then(|t| t.split_once("\">"));
             rest = match (open, tag.strip_prefix("</span>")) {
-                (Some((classes, after)), _) if classes.bytes().all(|b| b.is_ascii_alphanumeric() || b == b' ') => {
+                (Some((classes, after)), _)
+                    if classes
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b == b' ') =>
+                {
                     depth += 1;
                     after
                 }
@@ -290,7 +330,10 @@ mod tests {
             };
         }
         let entities = ["amp;", "lt;", "gt;", "quot;", "#39;"];
-        let ampersands = line.split('&').skip(1).all(|after| entities.iter().any(|e| after.starts_with(e)));
+        let ampersands = line
+            .split('&')
+            .skip(1)
+            .all(|after| entities.iter().any(|e| after.starts_with(e)));
         depth == 0 && ampersands && !line.contains(|c: char| c.is_control())
     }
 

@@ -35,9 +35,14 @@ impl Media {
         // Stable: of equal ones the first.
         wanted.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         let media = wanted.iter().find_map(|(_, kind)| match kind.as_str() {
-            "*/*" | "application/*" | "application/json" | "application/vnd.pgrst.array+json"
+            "*/*"
+            | "application/*"
+            | "application/json"
+            | "application/vnd.pgrst.array+json"
             | "application/vnd.pgrst.array" => Some(Media::Json),
-            "application/vnd.pgrst.object+json" | "application/vnd.pgrst.object" => Some(Media::Object),
+            "application/vnd.pgrst.object+json" | "application/vnd.pgrst.object" => {
+                Some(Media::Object)
+            }
             other if function.media.as_deref() == Some(other) => Some(Media::Own),
             _ => None,
         });
@@ -88,8 +93,16 @@ mod tests {
             (Some("text/html"), &json, None),
             (Some(browser), &html, Some(Media::Own)),
             (Some(browser), &json, Some(Media::Json)),
-            (Some("application/vnd.pgrst.object+json"), &json, Some(Media::Object)),
-            (Some("application/json;q=0.1, application/vnd.pgrst.object+json"), &json, Some(Media::Object)),
+            (
+                Some("application/vnd.pgrst.object+json"),
+                &json,
+                Some(Media::Object),
+            ),
+            (
+                Some("application/json;q=0.1, application/vnd.pgrst.object+json"),
+                &json,
+                Some(Media::Object),
+            ),
             (Some("image/png"), &html, None),
             (Some(""), &json, None),
         ];

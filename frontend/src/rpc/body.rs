@@ -13,7 +13,12 @@ use crate::sql::{Sql, Text};
 /// PGRST102 for what is neither an object nor an array of them, in JSON or as a form.
 pub fn arguments(content_type: Option<&str>, body: &[u8]) -> Result<Vec<(String, Value)>, Refusal> {
     let kind = content_type.unwrap_or("application/json").split(';').next();
-    match kind.unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+    match kind
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
+        .as_str()
+    {
         "application/x-www-form-urlencoded" => {
             let mut all: Map<String, Value> = Map::new();
             for (name, value) in form_urlencoded::parse(body) {
@@ -32,7 +37,10 @@ fn json(body: &[u8]) -> Result<Vec<(String, Value)>, Refusal> {
         return Ok(Vec::new());
     }
     let first = match serde_json::from_slice(body) {
-        Ok(Value::Array(all)) => all.into_iter().next().unwrap_or_else(|| Value::Object(Map::new())),
+        Ok(Value::Array(all)) => all
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| Value::Object(Map::new())),
         Ok(value) => value,
         Err(_) => Value::Null,
     };
@@ -77,16 +85,34 @@ mod tests {
     fn bodies() {
         let names = |kind, body: &str| {
             arguments(kind, body.as_bytes()).map(|all| {
-                all.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+                all.iter()
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect::<Vec<_>>()
+                    .join(" ")
             })
         };
         assert_eq!(names(None, "").unwrap(), "");
         assert_eq!(names(None, "[]").unwrap(), "");
-        assert_eq!(names(None, r#"{"a": 1, "b": "x"}"#).unwrap(), r#"a=1 b="x""#);
-        assert_eq!(names(Some("application/json; charset=utf-8"), r#"[{"a": 1}, {"a": 2}]"#).unwrap(), "a=1");
+        assert_eq!(
+            names(None, r#"{"a": 1, "b": "x"}"#).unwrap(),
+            r#"a=1 b="x""#
+        );
+        assert_eq!(
+            names(
+                Some("application/json; charset=utf-8"),
+                r#"[{"a": 1}, {"a": 2}]"#
+            )
+            .unwrap(),
+            "a=1"
+        );
         let form = Some("application/x-www-form-urlencoded");
         assert_eq!(names(form, "a=1&b=x+y&a=2").unwrap(), r#"a="2" b="x y""#);
-        for (kind, body) in [(None, "{"), (None, "1"), (None, "[1]"), (Some("text/csv"), "a")] {
+        for (kind, body) in [
+            (None, "{"),
+            (None, "1"),
+            (None, "[1]"),
+            (Some("text/csv"), "a"),
+        ] {
             assert_eq!(names(kind, body).unwrap_err().code, "PGRST102", "{body}");
         }
     }
@@ -94,16 +120,26 @@ mod tests {
     #[test]
     fn values() {
         let written = |kind: &str, value: Value| {
-            let argument = Argument { name: "a".into(), kind: kind.into(), required: true };
+            let argument = Argument {
+                name: "a".into(),
+                kind: kind.into(),
+                required: true,
+            };
             let mut sql = Sql::default();
             write(&mut sql, &argument, &value);
             (sql.text, sql.parameters[0].0.clone())
         };
-        assert_eq!(written("bigint", json!(12)), ("\"a\" => $1::bigint".into(), Some("12".into())));
+        assert_eq!(
+            written("bigint", json!(12)),
+            ("\"a\" => $1::bigint".into(), Some("12".into()))
+        );
         assert_eq!(written("text", json!("x")).1, Some("x".into()));
         assert_eq!(written("jsonb", json!("x")).1, Some("\"x\"".into()));
         assert_eq!(written("text", json!(null)).1, None);
         assert!(written("int[]", json!([1, 2])).0.contains("json_to_record"));
-        assert_eq!(written("jsonb", json!({"k": [1]})), ("\"a\" => $1::jsonb".into(), Some("{\"k\":[1]}".into())));
+        assert_eq!(
+            written("jsonb", json!({"k": [1]})),
+            ("\"a\" => $1::jsonb".into(), Some("{\"k\":[1]}".into()))
+        );
     }
 }

@@ -18,6 +18,7 @@ use crate::db::{Db, Scope};
 use crate::error::{Error, Refusal};
 use crate::identity::Identity;
 use accept::Media;
+pub use body::arguments;
 use parameters::Parameters;
 use statement::Shape;
 
@@ -38,7 +39,7 @@ pub struct Call<'a> {
     /// Who asks.
     pub identity: &'a Identity,
     /// A function to call first.
-    pub before: Option<&'a String>,
+    pub before: &'a str,
 }
 
 /// Which answers to OPTIONS, without a call.
@@ -49,15 +50,73 @@ pub fn options(catalogue: &Catalogue, name: &str) -> Result<Response, Refusal> {
     let Some(volatile) = catalogue.volatile(name) else {
         return Err(catalogue.resolve(name, &[]).err().unwrap_or_else(not_rpc));
     };
-    let allow = if volatile { "OPTIONS,POST" } else { "OPTIONS,GET,HEAD,POST" };
+    let allow = if volatile {
+        "OPTIONS,POST"
+    } else {
+        "OPTIONS,GET,HEAD,POST"
+    };
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(header::ALLOW, HeaderValue::from_static(allow));
     Ok(response)
 }
 
+/// Adds what lets scripts of other sites read an answer: with a list of origins those, with credentials; without,
+/// any, and no browser sends the cookie then. `preflight` has the headers that the script wants to send.
+pub fn allow_origin(
+    response: &mut Response,
+    listed: &[HeaderValue],
+    origin: Option<&HeaderValue>,
+    preflight: Option<Option<HeaderValue>>,
+) {
+    let Some(origin) = origin else { return };
+    let headers = response.headers_mut();
+    if listed.is_empty() {
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_ORIGIN,
+            HeaderValue::from_static("*"),
+        );
+    } else {
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        if !listed.contains(origin) {
+            return;
+        }
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+            HeaderValue::from_static("true"),
+        );
+    }
+    match preflight {
+        Some(wanted) => {
+            let methods = HeaderValue::from_static("GET, POST, PATCH, PUT, DELETE, OPTIONS, HEAD");
+            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+            let wanted = wanted
+                .as_ref()
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default();
+            let allowed = format!("Authorization, {wanted}");
+            if let Ok(allowed) = HeaderValue::from_str(allowed.trim_end_matches(", ")) {
+                headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+            }
+            headers.insert(
+                header::ACCESS_CONTROL_MAX_AGE,
+                HeaderValue::from_static("86400"),
+            );
+        }
+        None => {
+            let exposed = "Content-Encoding, Content-Location, Content-Range, Content-Type, Date, Location, Server, \
+                Transfer-Encoding, Range-Unit";
+            headers.insert(
+                header::ACCESS_CONTROL_EXPOSE_HEADERS,
+                HeaderValue::from_static(exposed),
+            );
+        }
+    }
+}
+
 /// A path that is no function's.
-pub fn not_rpc() -> Refusal {
+fn not_rpc() -> Refusal {
     Refusal::new(
         StatusCode::NOT_FOUND,
         "PGRST125",
@@ -80,7 +139,8 @@ pub async fn answer(db: &Db, catalogue: &Catalogue, call: &Call<'_>) -> Result<R
         body::arguments(text(call.headers, header::CONTENT_TYPE), call.body)?
     } else {
         let all = std::mem::take(&mut parameters.arguments).into_iter();
-        all.map(|(name, value)| (name, Value::String(value))).collect()
+        all.map(|(name, value)| (name, Value::String(value)))
+            .collect()
     };
     if *call.method == Method::GET
         && let Some(range) = text(call.headers, header::RANGE)
@@ -93,12 +153,18 @@ pub async fn answer(db: &Db, catalogue: &Catalogue, call: &Call<'_>) -> Result<R
     let counted = prefers(call.headers, "count=exact");
     let single = media == Media::Object;
     let raw = media == Media::Own;
-    let shape = Shape { counted, single, raw };
+    let shape = Shape {
+        counted,
+        single,
+        raw,
+    };
     let sql = statement::build(function, &arguments, &parameters, shape);
     let scope = Scope {
-        before: call.before.cloned(),
+        before: Some(call.before.to_owned()),
         writes: posted && function.volatile,
-        ..call.identity.scope(call.method, call.uri.path(), call.headers, call.address)
+        ..call
+            .identity
+            .scope(call.method, call.uri.path(), call.headers, call.address)
     };
     let accept = single.then_some(exactly_one);
     let rows = db.call(&scope, &sql, accept).await?;
@@ -137,9 +203,11 @@ fn exactly_one(rows: &[Row]) -> Result<(), Error> {
         return Ok(());
     }
     let sentence = "Cannot coerce the result to a single JSON object";
-    Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, "PGRST116", sentence)
-        .details(format!("The result contains {rows} rows"))
-        .into())
+    Err(
+        Refusal::new(StatusCode::NOT_ACCEPTABLE, "PGRST116", sentence)
+            .details(format!("The result contains {rows} rows"))
+            .into(),
+    )
 }
 
 fn respond(
@@ -162,7 +230,10 @@ fn respond(
     let range = content_range(offset_number, result.rows, result.total);
     headers.insert(header::CONTENT_RANGE, value(&range)?);
     if counted {
-        headers.insert("preference-applied", HeaderValue::from_static("count=exact"));
+        headers.insert(
+            "preference-applied",
+            HeaderValue::from_static("count=exact"),
+        );
     }
     let mut body = result.body;
     if function.kind == Kind::Void {
@@ -175,15 +246,23 @@ fn respond(
         set_headers(&mut headers, &own)?;
     }
     if let Some(own) = result.status {
-        status = own.parse().ok().and_then(|n| StatusCode::from_u16(n).ok()).ok_or_else(|| {
-            Refusal::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "PGRST112",
-                "response.status guc must be a valid status code",
-            )
-        })?;
+        status = own
+            .parse()
+            .ok()
+            .and_then(|n| StatusCode::from_u16(n).ok())
+            .ok_or_else(|| {
+                Refusal::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "PGRST112",
+                    "response.status guc must be a valid status code",
+                )
+            })?;
     }
-    let body = if *call.method == Method::HEAD { Body::empty() } else { Body::from(body) };
+    let body = if *call.method == Method::HEAD {
+        Body::empty()
+    } else {
+        Body::from(body)
+    };
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -238,8 +317,12 @@ fn wrong_verb(method: &Method) -> Refusal {
 }
 
 fn prefers(headers: &HeaderMap, wanted: &str) -> bool {
-    let all = headers.get_all("prefer").into_iter().filter_map(|value| value.to_str().ok());
-    all.flat_map(|value| value.split([',', ';'])).any(|preference| preference.trim() == wanted)
+    let all = headers
+        .get_all("prefer")
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
+    all.flat_map(|value| value.split([',', ';']))
+        .any(|preference| preference.trim() == wanted)
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
@@ -247,7 +330,8 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
 }
 
 fn value(text: &str) -> Result<HeaderValue, Error> {
-    HeaderValue::from_str(text).map_err(|_| internal("a header of an answer holds what no header may"))
+    HeaderValue::from_str(text)
+        .map_err(|_| internal("a header of an answer holds what no header may"))
 }
 
 fn internal(what: &'static str) -> Error {
@@ -272,13 +356,26 @@ mod tests {
     #[test]
     fn a_functions_headers_replace_the_servers() {
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         let own = r#"[{"Content-Type": "text/plain"}, {"Set-Cookie": "a"}, {"Set-Cookie": "b"}]"#;
         set_headers(&mut headers, own).unwrap();
         assert_eq!(headers[header::CONTENT_TYPE], "text/plain");
         assert_eq!(headers.get_all(header::SET_COOKIE).iter().count(), 2);
-        for bad in ["{}", "[{\"a\": 1}]", "[{\"a\": \"b\", \"c\": \"d\"}]", "[{\"a\": \"\\n\"}]", "x"] {
-            assert_eq!(set_headers(&mut headers, bad).unwrap_err().code, "PGRST111", "{bad}");
+        for bad in [
+            "{}",
+            "[{\"a\": 1}]",
+            "[{\"a\": \"b\", \"c\": \"d\"}]",
+            "[{\"a\": \"\\n\"}]",
+            "x",
+        ] {
+            assert_eq!(
+                set_headers(&mut headers, bad).unwrap_err().code,
+                "PGRST111",
+                "{bad}"
+            );
         }
     }
 }

@@ -221,8 +221,9 @@ impl Parameters {
                 }
                 "columns" | "on_conflict" => {}
                 "and" | "or" | "not.and" | "not.or" => {
-                    return Err(unreadable("logic tree", &value)
-                        .hint("This server combines filters by \"and\" only: give each as a parameter."));
+                    return Err(unreadable("logic tree", &value).hint(
+                        "This server combines filters by \"and\" only: give each as a parameter.",
+                    ));
                 }
                 _ => match Filter::parse(&name, &value) {
                     Some(filter) => all.filters.push(filter),
@@ -323,12 +324,18 @@ impl Parameters {
 }
 
 fn number(name: &str, value: &str) -> Result<i64, Refusal> {
-    value.parse().map_err(|_| unreadable(&format!("{name} parameter"), value))
+    value
+        .parse()
+        .map_err(|_| unreadable(&format!("{name} parameter"), value))
 }
 
 fn columns(text: &str) -> Result<Vec<Column>, Refusal> {
     let mut all = Vec::new();
-    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+    for item in text
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+    {
         let (rest, cast) = match item.split_once("::") {
             Some((rest, cast)) => (rest, Some(cast)),
             None => (item, None),
@@ -340,7 +347,10 @@ fn columns(text: &str) -> Result<Vec<Column>, Refusal> {
         // A type's name cannot be quoted as a whole, so only what can be nothing else passes.
         let is_type = |cast: &str| {
             let bare = cast.strip_suffix("[]").unwrap_or(cast);
-            !bare.is_empty() && bare.chars().all(|c| c.is_ascii_alphanumeric() || "_ ".contains(c))
+            !bare.is_empty()
+                && bare
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "_ ".contains(c))
         };
         let plain = |name: &str| !name.is_empty() && !name.contains(['(', ')', '>', '!']);
         if !plain(name) || alias.is_some_and(str::is_empty) || !cast.is_none_or(is_type) {
@@ -383,7 +393,9 @@ fn terms(text: &str) -> Result<Vec<Term>, Refusal> {
 }
 
 fn unquoted(name: &str) -> String {
-    let bare = name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let bare = name
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
     bare.unwrap_or(name).into()
 }
 
@@ -433,7 +445,10 @@ mod tests {
             ("is.null", Some("t.\"c\" is null ")),
             ("is.NOT_NULL", Some("t.\"c\" is not null ")),
             ("is.maybe", None),
-            ("in.(1,\"a,b\",\"q\\\"\")", Some("t.\"c\" = any ($1) {\"1\",\"a,b\",\"q\\\"\"}")),
+            (
+                "in.(1,\"a,b\",\"q\\\"\")",
+                Some("t.\"c\" = any ($1) {\"1\",\"a,b\",\"q\\\"\"}"),
+            ),
             ("in.()", Some("t.\"c\" = any ($1) {}")),
             ("in.1", None),
             ("in.(\"a)", None),
@@ -455,7 +470,10 @@ mod tests {
         let expected = [("a", "2"), ("c", "x")].map(|(a, b)| (a.to_owned(), b.to_owned()));
         assert_eq!(all.arguments, expected);
         assert_eq!(all.filters.len(), 1);
-        assert_eq!(Parameters::parse("a=1", false).unwrap_err().code, "PGRST100");
+        assert_eq!(
+            Parameters::parse("a=1", false).unwrap_err().code,
+            "PGRST100"
+        );
     }
 
     #[test]
@@ -476,7 +494,14 @@ mod tests {
         all.range("7-8").unwrap();
         assert_eq!((all.offset, all.limit), (7, Some(2)));
         assert!(all.range("5-4").is_err());
-        for bad in ["select=a::text;drop", "select=a(b)", "order=a.up", "limit=x", "limit=-1", "or=(a.eq.1)"] {
+        for bad in [
+            "select=a::text;drop",
+            "select=a(b)",
+            "order=a.up",
+            "limit=x",
+            "limit=-1",
+            "or=(a.eq.1)",
+        ] {
             assert!(Parameters::parse(bad, true).is_err(), "{bad}");
         }
     }
