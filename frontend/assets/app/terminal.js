@@ -1,0 +1,132 @@
+// One session: its log, what streams into it, and the prompt.
+import { follow } from "./stream.js";
+import { Output } from "./output.js";
+import { speak } from "./notice.js";
+import { prompt } from "./prompt.js";
+import { search } from "./search.js";
+import { scrolling } from "./scrolling.js";
+
+const outputs = new Map();
+// Commands of which the page is fetching the text, and how many are being sent.
+const fetching = new Set();
+let sending = 0;
+let stick;
+
+const find = (id) => document.getElementById(`c${id}`);
+const isFinished = (article) => ["done", "failed"].includes(article.dataset.status);
+
+export function terminal() {
+  const log = document.getElementById("log");
+  if (!log) return;
+  stick = scrolling();
+  search(prompt());
+  watchSending(log);
+  const session = document.querySelector("#prompt [name=environment_id]")?.value;
+  const leaving = new AbortController();
+  addEventListener("pagehide", () => leaving.abort());
+  // Back from the browser's own cache: the page may be old.
+  addEventListener("pageshow", (event) => event.persisted && location.reload());
+  if (session) follow(`/events/session/${session}`, react, show, leaving.signal);
+  else show("ready");
+}
+
+function show(state) {
+  const words = { live: "live", lost: "reconnecting …", over: "ended", ready: "ready" };
+  const line = document.getElementById("connection");
+  if (state === "lost" && line.dataset.state === "live") speak("Connection lost, reconnecting");
+  if (state === "live" && line.dataset.state === "lost") speak("Connected again");
+  line.dataset.state = state;
+  line.textContent = words[state];
+}
+
+function react(event, data) {
+  const id = data.command_id ?? data.id;
+  switch (event) {
+    case "command":
+      return find(id) ? mark(find(id), data) : unknown(id);
+    case "lines":
+      output(id).take(data);
+      return draw();
+    case "restart":
+      output(id).clear();
+      return draw();
+    case "end":
+      return ended(id);
+  }
+}
+
+function output(id) {
+  if (!outputs.has(id)) outputs.set(id, new Output());
+  return outputs.get(id);
+}
+
+let drawing = false;
+
+function draw() {
+  if (drawing) return;
+  drawing = true;
+  // A page that is not seen has no frames.
+  const soon = document.hidden ? (then) => setTimeout(then, 100) : requestAnimationFrame;
+  soon(() => {
+    drawing = false;
+    for (const [id, lines] of outputs) {
+      const article = find(id);
+      if (!article) continue;
+      if (isFinished(article)) outputs.delete(id);
+      else lines.draw(article.querySelector(".output"));
+    }
+    stick();
+  });
+}
+
+function mark(article, { status, started_at: started }) {
+  if (isFinished(article) || status === "done" || status === "failed") return;
+  article.dataset.status = status;
+  const exit = article.querySelector(".exit");
+  exit.className = `exit ${status}`;
+  exit.textContent = status === "running" ? "running" : "waiting";
+  if (started) article.querySelector(".duration").dataset.since = started;
+  busy();
+}
+
+// A command that another page, or a program, has submitted. One that this page is just sending comes by itself.
+function unknown(id) {
+  if (sending || fetching.has(id) || find(id)) return;
+  fetching.add(id);
+  htmx.ajax("GET", `/page/command/${id}`, { target: "#log", swap: "beforeend" }).finally(() => fetching.delete(id));
+}
+
+function ended(id) {
+  const article = find(id);
+  if (!article) return unknown(id);
+  if (isFinished(article)) return;
+  htmx.ajax("GET", `/page/command/${id}`, { target: `#c${id}`, swap: "outerHTML" }).then(() => {
+    outputs.delete(id);
+    speak(find(id)?.getAttribute("aria-label") ?? "");
+  });
+}
+
+// The button that cancels stands where there is something to cancel.
+function busy() {
+  const running = document.querySelector("[data-status=running], [data-status=pending]");
+  document.getElementById("cancel").hidden = !running;
+  document.title = document.title.replace(/^● /, running ? "● " : "").replace(/^(?!● )/, running ? "● " : "");
+}
+
+function watchSending(log) {
+  const isRun = (event) => event.detail.requestConfig?.path.match(/^\/page\/(run|again)/);
+  document.addEventListener("htmx:beforeRequest", (event) => isRun(event) && sending++);
+  document.addEventListener("htmx:afterRequest", (event) => isRun(event) && sending--);
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    // The stream may have been faster: one article a command.
+    const id = /^\s*<article[^>]* id="(c\d+)"/.exec(event.detail.serverResponse)?.[1];
+    if (id && event.detail.target === log) document.getElementById(id)?.remove();
+  });
+  document.addEventListener("htmx:afterSwap", () => {
+    if (log.querySelector(".command")) document.getElementById("empty")?.remove();
+    busy();
+    draw();
+    stick();
+  });
+  busy();
+}
