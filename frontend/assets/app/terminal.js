@@ -26,8 +26,17 @@ export function terminal() {
   addEventListener("pagehide", () => leaving.abort());
   // Back from the browser's own cache: the page may be old.
   addEventListener("pageshow", (event) => event.persisted && location.reload());
-  if (session) follow(`/events/session/${session}`, react, show, leaving.signal);
+  if (session) follow(`/events/session/${session}${seen(log)}`, react, show, leaving.signal);
   else show("ready");
+}
+
+// Where the stream is to begin: after the last command that the page has whole.
+function seen(log) {
+  const articles = [...log.querySelectorAll(".command")];
+  const open = articles.findIndex((article) => !isFinished(article));
+  const last = open < 0 ? articles.at(-1) : articles[open - 1];
+  if (last) return `?after=${last.dataset.id}`;
+  return log.querySelector(".earlier") ? "" : "?after=0";
 }
 
 function show(state) {
