@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::db::Db;
 use crate::process::Process;
 use crate::stage::{self, Stage};
+use crate::web::{JWT_SECRET, Web};
 use crate::worker::Worker;
 
 /// See the module. It ends when it is dropped, or with the test program.
@@ -36,7 +37,7 @@ impl Cluster {
         let maintenance = cluster.connect("postgres");
         maintenance.run("create database pg_shell");
         let db = cluster.db();
-        db.run("create extension pg_shell; alter role shell_worker login");
+        db.run("create extension pg_shell; alter role shell_worker login; alter role shell_authenticator login");
         cluster
     }
 
@@ -89,6 +90,7 @@ impl Cluster {
         ] {
             command.args(["-c", setting]);
         }
+        command.args(["-c", &format!("pg_shell.jwt_secret={JWT_SECRET}")]);
         let process = Process::start("postgres", command);
         process.wait_for_log("ready to accept connections", 0);
         *inner.postmaster.lock().unwrap() = Some(process);
@@ -144,6 +146,15 @@ impl Cluster {
     pub fn worker_in(&self, group: &Path, flags: &[&str]) -> Worker {
         let connection = self.connection("shell_worker", "pg_shell");
         Worker::start(&self.inner.stage, &connection, Some(group), flags).ready()
+    }
+
+    /// Starts a web server with these flags, and waits until it is ready.
+    pub fn web(&self, flags: &[&str]) -> Web {
+        Web::start(
+            &self.inner.stage,
+            &self.connection("shell_authenticator", "pg_shell"),
+            flags,
+        )
     }
 
     /// Runs a client program of Postgres as the superuser; it must succeed.
@@ -225,10 +236,13 @@ fn template(stage: &Stage) -> PathBuf {
             .arg(&data)
             .args(["-U", "postgres", "--no-sync", "--auth=peer"]);
         run(command.args(["--encoding=UTF8", "--locale=C.UTF-8"]));
-        let hba = "local all postgres peer map=super\nlocal all shell_worker peer map=worker\n";
+        let hba = "local all postgres peer map=super\nlocal all shell_worker peer map=worker\n\
+            local all shell_authenticator peer map=web\n";
         std::fs::write(data.join("pg_hba.conf"), hba).expect("pg_hba.conf");
-        let (me, worker) = (stage::own_user(), stage::worker_user());
-        let ident = format!("super {me} postgres\nworker {worker} shell_worker\n");
+        let (me, worker, web) = (stage::own_user(), stage::worker_user(), stage::web_user());
+        let ident = format!(
+            "super {me} postgres\nworker {worker} shell_worker\nweb {web} shell_authenticator\n"
+        );
         std::fs::write(data.join("pg_ident.conf"), ident).expect("pg_ident.conf");
         Mutex::new(Some(folder))
     });

@@ -16,6 +16,7 @@ mod launcher;
 mod process;
 mod refusal;
 mod stage;
+mod web;
 mod worker;
 
 pub use cluster::Cluster;
@@ -24,6 +25,7 @@ pub use launcher::Wrapper;
 pub use process::{Process, children_of, marked_processes, wait_until_gone};
 pub use refusal::Refusal;
 pub use stage::{Stage, is_root, postgres_user, worker_user};
+pub use web::{Answer, Ask, Event, Events, JWT_SECRET, Web, token};
 pub use worker::Worker;
 
 /// How long a test waits for anything before it fails.
