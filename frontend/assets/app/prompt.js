@@ -66,7 +66,8 @@ export function prompt() {
     sent = field.value;
   });
   form.addEventListener("htmx:afterRequest", (event) => {
-    if (event.target !== form || !event.detail.successful) return;
+    // The first command of all is answered with another page to go to, which is no success to htmx.
+    if (event.target !== form || !(event.detail.xhr.status >= 200 && event.detail.xhr.status < 300)) return;
     if (field.value === sent) set("");
     recall.reset();
   });

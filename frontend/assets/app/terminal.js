@@ -7,8 +7,10 @@ import { search } from "./search.js";
 import { scrolling } from "./scrolling.js";
 
 const outputs = new Map();
-// Commands of which the page is fetching the text, and how many are being sent.
-const fetching = new Set();
+// Commands that the stream has told of and the page does not show yet, and those of them that have ended.
+const missing = new Set();
+const over = new Set();
+// How many are being sent: these come by themselves, and the stream may be faster.
 let sending = 0;
 let stick;
 
@@ -52,7 +54,7 @@ function react(event, data) {
   const id = data.command_id ?? data.id;
   switch (event) {
     case "command":
-      return find(id) ? mark(find(id), data) : unknown(id);
+      return find(id) ? mark(find(id), data) : fetchMissing(id);
     case "lines":
       output(id).take(data);
       return draw();
@@ -60,7 +62,8 @@ function react(event, data) {
       output(id).clear();
       return draw();
     case "end":
-      return ended(id);
+      over.add(id);
+      return find(id) ? ended(id) : fetchMissing(id);
   }
 }
 
@@ -98,21 +101,22 @@ function mark(article, { status, started_at: started }) {
   busy();
 }
 
-// A command that another page, or a program, has submitted. One that this page is just sending comes by itself.
-function unknown(id) {
-  if (sending || fetching.has(id) || find(id)) return;
-  fetching.add(id);
-  htmx.ajax("GET", `/page/command/${id}`, { target: "#log", swap: "beforeend" }).finally(() => fetching.delete(id));
+// Commands that another page, or a program, has submitted.
+function fetchMissing(id) {
+  if (id) missing.add(id);
+  if (sending) return;
+  for (const id of missing) {
+    missing.delete(id);
+    if (!find(id)) htmx.ajax("GET", `/page/command/${id}`, { target: "#log", swap: "beforeend" });
+  }
 }
 
-function ended(id) {
-  const article = find(id);
-  if (!article) return unknown(id);
-  if (isFinished(article)) return;
-  htmx.ajax("GET", `/page/command/${id}`, { target: `#c${id}`, swap: "outerHTML" }).then(() => {
-    outputs.delete(id);
-    speak(find(id)?.getAttribute("aria-label") ?? "");
-  });
+// What is shown as running although it has ended is fetched anew.
+async function ended(id) {
+  over.delete(id);
+  if (!isFinished(find(id))) await htmx.ajax("GET", `/page/command/${id}`, { target: `#c${id}`, swap: "outerHTML" });
+  outputs.delete(id);
+  speak(find(id)?.getAttribute("aria-label") ?? "");
 }
 
 // The button that cancels stands where there is something to cancel.
@@ -125,7 +129,10 @@ function busy() {
 function watchSending(log) {
   const isRun = (event) => event.detail.requestConfig?.path.match(/^\/page\/(run|again)/);
   document.addEventListener("htmx:beforeRequest", (event) => isRun(event) && sending++);
-  document.addEventListener("htmx:afterRequest", (event) => isRun(event) && sending--);
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (isRun(event)) sending--;
+    fetchMissing();
+  });
   document.addEventListener("htmx:beforeSwap", (event) => {
     // The stream may have been faster: one article a command.
     const id = /^\s*<article[^>]* id="(c\d+)"/.exec(event.detail.serverResponse)?.[1];
@@ -133,6 +140,7 @@ function watchSending(log) {
   });
   document.addEventListener("htmx:afterSwap", () => {
     if (log.querySelector(".command")) document.getElementById("empty")?.remove();
+    for (const id of over) if (find(id)) ended(id);
     busy();
     draw();
     stick();

@@ -1,5 +1,5 @@
 // Colours as the system has them, light, or dark; the choice is kept in this browser.
-const CHOICES = { "": ["◐", "as the system"], light: ["☀", "light"], dark: ["☾", "dark"] };
+const CHOICES = { "": ["◐", "as the system"], light: ["○", "light"], dark: ["●", "dark"] };
 
 export function themeSwitch() {
   const root = document.documentElement;
