@@ -77,6 +77,8 @@ class You {
 
   // Types a command, and gives its article. The first one of all makes the session, and loads the page of that.
   async run(command) {
+    // Enter before the page's scripts are there is a line's end.
+    await this.page.locator("#connection:not([data-state=connecting])").waitFor();
     const before = await this.lastId();
     await this.prompt.fill(command);
     await this.prompt.press("Enter");

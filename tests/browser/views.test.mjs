@@ -19,6 +19,9 @@ play("the audit log, its filters and files", async (you) => {
   await you.page.getByText("1 commands.").or(you.page.getByText("1 command.")).waitFor();
   await you.page.waitForURL(/text=BETA/);
   await you.shot("audit filtered");
+  const [audited] = await Promise.all([you.page.context().waitForEvent("page"), rows.getByRole("link", { name: "main", exact: true }).click({ modifiers: ["Control"] })]);
+  await audited.locator(".command:target").getByText("beta").first().waitFor();
+  await audited.close();
   const csv = await downloaded(you.page, you.page.getByRole("link", { name: "CSV", exact: true }));
   assert.equal(csv.split("\r\n").length, 3);
   assert.match(csv, /,"echo 'beta, ""quoted""'; false",failed,exit,/);

@@ -5,7 +5,8 @@ export function prompt() {
   const field = document.getElementById("command");
   const cancel = document.getElementById("cancel");
   const draft = `draft ${location.pathname}`;
-  field.value = sessionStorage.getItem(draft) ?? "";
+  // Whoever was faster than this script keeps what was typed.
+  field.value ||= sessionStorage.getItem(draft) ?? "";
 
   const set = (text) => {
     field.value = text;
@@ -48,9 +49,6 @@ export function prompt() {
       if (document.querySelector(".command .cancel")) cancelRunning();
       else set("");
       recall.reset();
-    } else if (event.key === "l") {
-      event.preventDefault();
-      clearScreen();
     }
   });
 
@@ -85,11 +83,6 @@ function onFirstLine(field) {
 
 function onLastLine(field) {
   return !field.value.slice(field.selectionEnd).includes("\n");
-}
-
-// The log goes above the edge, as a terminal's does.
-function clearScreen() {
-  document.getElementById("prompt").scrollIntoView({ block: "start" });
 }
 
 // The commands of this session, by the arrow keys; what was being typed is the newest of them.

@@ -4,7 +4,7 @@ const NEAR = 48;
 export function scrolling() {
   const screen = document.getElementById("screen");
   const latest = document.getElementById("latest");
-  let following = true;
+  let following = !location.hash;
   const toEnd = () => {
     screen.scrollTop = screen.scrollHeight;
   };
@@ -21,6 +21,8 @@ export function scrolling() {
   document.getElementById("prompt").addEventListener("submit", () => {
     following = true;
   });
-  toEnd();
+  const linked = location.hash && document.getElementById(location.hash.slice(1));
+  if (linked) linked.scrollIntoView({ block: "center" });
+  else toEnd();
   return () => following && toEnd();
 }

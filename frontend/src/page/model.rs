@@ -7,7 +7,7 @@ use super::view;
 use crate::terminal;
 
 /// Of long output this many characters are shown at first, the last ones.
-const SHOWN: usize = 65_536;
+const SHOWN: usize = 20_000;
 
 /// A command and how it went.
 #[derive(Debug, Clone, Deserialize)]

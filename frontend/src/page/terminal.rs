@@ -18,6 +18,8 @@ use crate::sql::Sql;
 
 /// Commands shown at first, and each time earlier ones are asked for.
 const COMMANDS: usize = 40;
+/// So many are shown where a link names one far back.
+const MOST: usize = 1000;
 /// Sessions with a tab.
 const TABS: usize = 12;
 /// How far back the history is searched, and what of it is shown.
@@ -112,10 +114,22 @@ async fn show(visit: Visit<'_>, wanted: Option<Uuid>) -> Result<Response, Error>
            'tabs', (select coalesce(json_agg(t order by t.created_at, t.id), '[]')
              from (select * from open union all select * from tabs) as t),
            'commands', (select coalesce(json_agg(c order by c.id), '[]') from (
-             select {} from open as o cross join lateral shell_api.session_commands(o.id, null, {}) as l) as c))::text",
+             select {} from open as o cross join lateral shell_api.session_commands(o.id, null, ",
         Command::columns(false),
-        COMMANDS + 1,
     ));
+    match visit.parameter("at").and_then(|id| id.parse::<i64>().ok()) {
+        Some(id) => {
+            sql.push("greatest(least((select count(*) from shell_api.command_log as x where x.environment_id = o.id and x.id >= ");
+            sql.value(id.to_string());
+            sql.push(&format!(
+                "::bigint) + {}, {MOST}), {})::int",
+                COMMANDS / 2,
+                COMMANDS + 1
+            ));
+        }
+        None => sql.push(&(COMMANDS + 1).to_string()),
+    }
+    sql.push(") as l) as c))::text");
     let found: Found = visit.ask(&sql).await?;
     if wanted.is_some() && found.session.is_none() {
         return Err(missing("session"));
