@@ -1,12 +1,6 @@
 -- What a request may ask for. The functions of shell_api that act run as their owner, whom no policy binds: these stand
 -- at their beginning. Somebody else's command or session is told apart from none by nobody.
 
-create function shell.reads_all() returns boolean
-language sql stable parallel safe
-set search_path = pg_catalog, pg_temp
-as $$ select shell.is_admin() or pg_has_role(shell.request_role(), 'shell_auditor', 'usage') $$;
-comment on function shell.reads_all() is 'Whether the request''s role sees what is other users''.';
-
 create function shell.require_reader(user_id uuid) returns boolean
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
