@@ -184,9 +184,9 @@ async fn open(db: &Db, request: &Request) -> Result<Cursor, Error> {
     let mut sql = Sql::default();
     match request.subject {
         Subject::Command(id) => {
-            sql.push("select null::bigint from (select shell.require_command(");
+            sql.push("select 0::bigint where shell.require_command(");
             sql.value(id.to_string());
-            sql.push(")) as allowed");
+            sql.push(")");
         }
         Subject::Session(id) => {
             sql.push("select coalesce(
@@ -196,9 +196,7 @@ async fn open(db: &Db, request: &Request) -> Result<Cursor, Error> {
                 0)
               from (select ");
             sql.value(id.to_string());
-            sql.push("::uuid as id, shell.require_visible_session(");
-            sql.value(id.to_string());
-            sql.push(")) as s");
+            sql.push("::uuid as id) as s where shell.require_visible_session(s.id)");
         }
     }
     let rows = db.look(&request.scope, &sql).await?;

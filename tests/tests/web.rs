@@ -36,7 +36,10 @@ fn ask(method: &str, path: &str) -> Ask {
 fn user(db: &Db, name: &str) -> (Uuid, String) {
     let id = db.user(name);
     db.query("select shell.set_password($1, $2)", &[&id, &PASSWORD]);
-    (id, token(&json!({"sub": id.to_string(), "role": "shell_user"})))
+    (
+        id,
+        token(&json!({"sub": id.to_string(), "role": "shell_user"})),
+    )
 }
 
 fn sign_in(name: &str, password: &str) -> Answer {
