@@ -15,6 +15,7 @@ mod db;
 mod launcher;
 mod process;
 mod refusal;
+mod request;
 mod stage;
 mod worker;
 
@@ -23,6 +24,7 @@ pub use db::{Command, Db};
 pub use launcher::Wrapper;
 pub use process::{Process, children_of, marked_processes, wait_until_gone};
 pub use refusal::Refusal;
+pub use request::Caller;
 pub use stage::{Stage, is_root, postgres_user, worker_user};
 pub use worker::Worker;
 
