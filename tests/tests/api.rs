@@ -369,12 +369,11 @@ fn there_is_no_telling_what_others_have() {
                     db.run("set local search_path = shell_api");
                     db.refused(&call(sql, of), &[])
                 });
-                let text = format!("{refusal:?}")
+                format!("{refusal:?}")
                     .replace(&format!("command {}", of.done), "command …")
                     .replace(&format!("command {}", of.running), "command …")
                     .replace(&format!("session {}", of.session), "session …")
-                    .replace(&format!("session {}", of.replay), "session …");
-                text
+                    .replace(&format!("session {}", of.replay), "session …")
             });
             assert_eq!(foreign, none, "{sql}");
         }
