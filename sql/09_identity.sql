@@ -62,41 +62,43 @@ create index sign_in_attempts_by_time on shell.sign_in_attempts (failed_at);
 select pg_catalog.pg_extension_config_dump('shell.credentials', '');
 select pg_catalog.pg_extension_config_dump('shell.user_sessions', '');
 
+-- These are asked at every query. Their bodies are read when they are made, so they need no search_path of their own,
+-- and are inlined.
+
 create function shell.claims() returns jsonb
 language sql stable parallel safe
-set search_path = pg_catalog, pg_temp
-as $$ select nullif(current_setting('request.jwt.claims', true), '')::jsonb $$;
+return nullif(current_setting('request.jwt.claims', true), '')::jsonb;
 comment on function shell.claims() is 'The claims of the request''s token; null without one.';
 
 create function shell.uuid_of(value text) returns uuid
 language sql immutable parallel safe
-set search_path = pg_catalog, pg_temp
-as $$ select case when value ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then value::uuid end $$;
+return case when value ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then value::uuid end;
 comment on function shell.uuid_of(text) is 'The text as a uuid; null where it is none.';
 
 create function shell.current_user_id() returns uuid
 language sql stable parallel safe
-set search_path = pg_catalog, pg_temp
-as $$ select shell.uuid_of(shell.claims() ->> 'sub') $$;
+return shell.uuid_of(shell.claims() ->> 'sub');
 comment on function shell.current_user_id() is 'The user from whom the request is; null where nobody has signed in.';
 
 create function shell.request_role() returns name
 language sql stable parallel safe
-set search_path = pg_catalog, pg_temp
-as $$ select coalesce(nullif(current_setting('role'), 'none'), session_user::text)::name $$;
+return coalesce(nullif(current_setting('role'), 'none'), session_user::text)::name;
 comment on function shell.request_role() is
   'The role of the request, in functions too that run as their owner, where current_user is the owner.';
 
 create function shell.is_admin() returns boolean
 language sql stable parallel safe
-set search_path = pg_catalog, pg_temp
-as $$ select pg_has_role(shell.request_role(), 'shell_admin', 'usage') $$;
+return pg_has_role(shell.request_role(), 'shell_admin', 'usage');
 comment on function shell.is_admin() is 'Whether the request''s role may act for any user.';
+
+create function shell.reads_all() returns boolean
+language sql stable parallel safe
+return shell.is_admin() or pg_has_role(shell.request_role(), 'shell_auditor', 'usage');
+comment on function shell.reads_all() is 'Whether the request''s role sees what is other users''.';
 
 create function shell.request_header(name text) returns text
 language sql stable parallel safe
-set search_path = pg_catalog, pg_temp
-as $$ select nullif(current_setting('request.headers', true), '')::jsonb ->> request_header.name $$;
+return nullif(current_setting('request.headers', true), '')::jsonb ->> name;
 comment on function shell.request_header(text) is 'A header of the request, by its name in lower case.';
 
 create function shell.request_address() returns inet

@@ -1,18 +1,14 @@
 -- What a request may ask for. The functions of shell_api that act run as their owner, whom no policy binds: these stand
 -- at their beginning. Somebody else's command or session is told apart from none by nobody.
 
-create function shell.reads_all() returns boolean
-language sql stable parallel safe
-set search_path = pg_catalog, pg_temp
-as $$ select shell.is_admin() or pg_has_role(shell.request_role(), 'shell_auditor', 'usage') $$;
-comment on function shell.reads_all() is 'Whether the request''s role sees what is other users''.';
-
 create function shell.require_reader(user_id uuid) returns boolean
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if require_reader.user_id is distinct from shell.current_user_id() and not shell.reads_all() then
+  if coalesce(require_reader.user_id <> shell.current_user_id(), require_reader.user_id is not null)
+    and not shell.reads_all()
+  then
     raise exception using
       errcode = 'insufficient_privilege',
       message = 'this request may not name another user',
@@ -21,7 +17,8 @@ begin
   return true;
 end
 $$;
-comment on function shell.require_reader(uuid) is 'True; raises 42501 where the request may not see what is this user''s.';
+comment on function shell.require_reader(uuid) is
+  'True, for null as well, which names nobody; raises 42501 where the request may not see what is this user''s.';
 
 create function shell.acting_user(user_id uuid) returns uuid
 language plpgsql stable

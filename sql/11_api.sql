@@ -85,8 +85,8 @@ as $$
     order by c.user_id desc, c.id desc
     limit latest_output.n
   ) as l
-  where latest_output.user_id is null
-    or (u.id = latest_output.user_id and (select shell.require_reader(latest_output.user_id)))
+  where (latest_output.user_id is null or u.id = latest_output.user_id)
+    and (select shell.require_reader(latest_output.user_id))
   order by l.id desc
 $$;
 comment on function shell_api.latest_output(uuid, int) is
@@ -180,8 +180,8 @@ language sql stable
 as $$
   select s.*
   from shell_api.sessions as s
-  where list_sessions.user_id is null
-    or (s.user_id = list_sessions.user_id and (select shell.require_reader(list_sessions.user_id)))
+  where (list_sessions.user_id is null or s.user_id = list_sessions.user_id)
+    and (select shell.require_reader(list_sessions.user_id))
   order by s.created_at, s.id
 $$;
 comment on function shell_api.list_sessions(uuid) is 'The sessions that the request sees, the oldest first.';
@@ -226,14 +226,29 @@ comment on function shell_api.usage() is 'What each user whom the request sees h
 
 create function shell_api.metrics(environment_id uuid default null, n int default 500)
 returns setof shell_api.command_metrics
-language sql stable
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
 as $$
-  select m.*
-  from shell_api.command_metrics as m
-  where metrics.environment_id is null
-    or (m.environment_id = metrics.environment_id and (select shell.require_visible_session(metrics.environment_id)))
-  order by m.id desc
-  limit metrics.n
+declare
+  own constant uuid := shell.current_user_id();
+begin
+  if metrics.environment_id is not null then
+    perform shell.require_visible_session(metrics.environment_id);
+    return query
+      select m.* from shell_api.command_metrics as m
+      where m.environment_id between metrics.environment_id and metrics.environment_id
+      order by m.environment_id desc, m.id desc
+      limit metrics.n;
+  elsif shell.reads_all() then
+    return query select m.* from shell_api.command_metrics as m order by m.id desc limit metrics.n;
+  else
+    return query
+      select m.* from shell_api.command_metrics as m
+      where m.user_id between own and own
+      order by m.user_id desc, m.id desc
+      limit metrics.n;
+  end if;
+end
 $$;
 comment on function shell_api.metrics(uuid, int) is 'Figures of the last n commands, of all or of one session.';
 

@@ -1,7 +1,7 @@
 //! What can go wrong: for the administrator a sentence and an exit code, for a client a status and a JSON object.
 
 use axum::Json;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio_postgres::error::DbError;
@@ -46,11 +46,11 @@ pub struct Refusal {
     /// A sentence.
     pub message: String,
     /// More about it.
-    pub details: Option<String>,
+    pub details: Option<Box<str>>,
     /// What to do about it.
-    pub hint: Option<String>,
+    pub hint: Option<Box<str>>,
     /// Headers that go with it.
-    pub headers: HeaderMap,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
@@ -62,25 +62,25 @@ impl Refusal {
             message: message.into(),
             details: None,
             hint: None,
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
         }
     }
 
     /// With details.
-    pub fn details(mut self, details: impl Into<String>) -> Refusal {
+    pub fn details(mut self, details: impl Into<Box<str>>) -> Refusal {
         self.details = Some(details.into());
         self
     }
 
     /// With a hint.
-    pub fn hint(mut self, hint: impl Into<String>) -> Refusal {
+    pub fn hint(mut self, hint: impl Into<Box<str>>) -> Refusal {
         self.hint = Some(hint.into());
         self
     }
 
     /// With a header.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Refusal {
-        self.headers.insert(name, value);
+        self.headers.push((name, value));
         self
     }
 
@@ -95,11 +95,11 @@ impl Refusal {
             code,
             error.message(),
         );
-        refusal.details = error.detail().map(str::to_owned);
-        refusal.hint = error.hint().map(str::to_owned);
+        refusal.details = error.detail().map(Box::from);
+        refusal.hint = error.hint().map(Box::from);
         if refusal.status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer");
-            refusal.headers.insert(header::WWW_AUTHENTICATE, challenge);
+            refusal.headers.push((header::WWW_AUTHENTICATE, challenge));
         }
         refusal
     }
@@ -245,14 +245,14 @@ fn whole_response(message: &str, detail: Option<&str>) -> Refusal {
         let headers = detail.get("headers")?.as_object()?.iter();
         let headers =
             headers.map(|(name, value)| Some((name.parse().ok()?, value.as_str()?.parse().ok()?)));
-        Some((status, headers.collect::<Option<HeaderMap>>()?))
+        Some((status, headers.collect::<Option<Vec<_>>>()?))
     }) else {
         return unusable(
             format!("Invalid JSON value for DETAIL: '{detail}'"),
             detail_hint,
         );
     };
-    let text = |key| body.get(key).and_then(Value::as_str).map(str::to_owned);
+    let text = |key| body.get(key).and_then(Value::as_str).map(Box::from);
     Refusal {
         status,
         code,
@@ -319,7 +319,7 @@ mod tests {
             (refusal.status.as_u16(), refusal.code.as_str()),
             (402, "X1")
         );
-        assert_eq!(refusal.headers["x-why"], "money");
+        assert_eq!(refusal.headers[0].1, "money");
         assert_eq!(refusal.hint.as_deref(), Some("so"));
         for (message, detail) in [("{}", Some(detail)), (message, None), (message, Some("[]"))] {
             assert_eq!(whole_response(message, detail).code, "PGRST121");

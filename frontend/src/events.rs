@@ -8,9 +8,9 @@
 //! | `restart` | `{command_id}` | its worker was lost: it begins again, what was printed counts no more |
 //! | `end` | its row, without output | it has ended, and everything was sent |
 //!
-//! The id of `output`, `lines` and `end` says how far the reader is: command, attempt, the number of the last chunk,
-//! bytes of text so far, "end" after the end. A reader that comes back with it gets what is missing, and nothing twice:
-//! while the command runs its chunks are numbered rows, and when it has ended the rest is cut from its output.
+//! The id of `output`, `lines` and `end` says how far the reader is: command, attempt, chunks and bytes of text so far,
+//! "end" after the end. A reader that comes back with it gets what is missing, and nothing twice: while the command
+//! runs its chunks are numbered rows, and when it has ended the rest is cut from its output.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -99,7 +99,7 @@ impl std::fmt::Display for Cursor {
         } = self;
         match ended {
             true => write!(f, "{command}-end"),
-            false => write!(f, "{command}-{attempt}-{seq}-{bytes}"),
+            false => write!(f, "{command}-{attempt}-{}-{bytes}", seq.saturating_add(1)),
         }
     }
 }
@@ -115,11 +115,16 @@ impl FromStr for Cursor {
         }
         let mut parts = rest.splitn(3, '-');
         let mut part = || parts.next().ok_or(());
-        let (attempt, seq, bytes) = (part()?, part()?, part()?);
+        let (attempt, chunks, bytes) = (part()?, part()?, part()?);
         Ok(Cursor {
             command,
             attempt: attempt.parse().map_err(drop)?,
-            seq: seq.parse().map_err(drop)?,
+            seq: chunks
+                .parse::<i32>()
+                .map_err(drop)?
+                .checked_sub(1)
+                .filter(|n| *n >= -1)
+                .ok_or(())?,
             bytes: bytes.parse().map_err(drop)?,
             ended: false,
         })
@@ -184,9 +189,9 @@ async fn open(db: &Db, request: &Request) -> Result<Cursor, Error> {
     let mut sql = Sql::default();
     match request.subject {
         Subject::Command(id) => {
-            sql.push("select null::bigint from (select shell.require_command(");
+            sql.push("select 0::bigint where shell.require_command(");
             sql.value(id.to_string());
-            sql.push(")) as allowed");
+            sql.push(")");
         }
         Subject::Session(id) => {
             sql.push("select coalesce(
@@ -196,9 +201,7 @@ async fn open(db: &Db, request: &Request) -> Result<Cursor, Error> {
                 0)
               from (select ");
             sql.value(id.to_string());
-            sql.push("::uuid as id, shell.require_visible_session(");
-            sql.value(id.to_string());
-            sql.push(")) as s");
+            sql.push("::uuid as id) as s where shell.require_visible_session(s.id)");
         }
     }
     let rows = db.look(&request.scope, &sql).await?;
@@ -581,7 +584,16 @@ mod tests {
             assert_eq!(cursor.to_string().parse(), Ok(cursor));
         }
         assert_eq!("7-2-13-400".parse::<Cursor>().unwrap().bytes, 400);
-        for bad in ["", "7", "x-end", "7-1", "7-1-2", "7-1-2-x", "7-1-2-3-4"] {
+        for bad in [
+            "",
+            "7",
+            "x-end",
+            "7-1",
+            "7-1-2",
+            "7-1-2-x",
+            "7-1-2-3-4",
+            "7-1--1-0",
+        ] {
             assert!(bad.parse::<Cursor>().is_err(), "{bad}");
         }
     }
@@ -592,14 +604,14 @@ mod tests {
         let first = events(&mut it, found("running", 1, &[(0, "ab"), (1, "ü")], None));
         assert_eq!(first.len(), 2);
         assert!(
-            first[1].starts_with("event: output|id: 7-1-1-4|"),
+            first[1].starts_with("event: output|id: 7-1-2-4|"),
             "{first:?}"
         );
         let last = events(&mut it, found("done", 1, &[], Some("abücd")));
         assert!(last[0].contains(r#""data":"cd""#), "{last:?}");
         assert!(last[1].starts_with("event: end|id: 7-end|"), "{last:?}");
 
-        let mut back = follower(Form::Text, "7-1-1-4".parse().unwrap());
+        let mut back = follower(Form::Text, "7-1-2-4".parse().unwrap());
         assert_eq!(
             events(&mut back, found("done", 1, &[], Some("abücd"))),
             last
@@ -615,18 +627,18 @@ mod tests {
         );
         assert_eq!(
             first,
-            [r#"event: lines|id: 7-1-1-7|data: {"command_id":7,"from":0,"lines":["one","10%"]}"#]
+            [r#"event: lines|id: 7-1-2-7|data: {"command_id":7,"from":0,"lines":["one","10%"]}"#]
         );
         let next = events(&mut it, found("running", 1, &[(2, "\r20%")], None));
         assert_eq!(
             next,
-            [r#"event: lines|id: 7-1-2-11|data: {"command_id":7,"from":1,"lines":["20%"]}"#]
+            [r#"event: lines|id: 7-1-3-11|data: {"command_id":7,"from":1,"lines":["20%"]}"#]
         );
 
         let all = [(0, "one\n"), (1, "10%"), (2, "\r20%")];
-        let mut back = follower(Form::Html, "7-1-1-7".parse().unwrap());
+        let mut back = follower(Form::Html, "7-1-2-7".parse().unwrap());
         assert_eq!(events(&mut back, found("running", 1, &all, None)), next);
-        let mut late = follower(Form::Html, "7-1-1-7".parse().unwrap());
+        let mut late = follower(Form::Html, "7-1-2-7".parse().unwrap());
         let end = events(&mut late, found("done", 1, &[], Some("one\n10%\r20%\n")));
         assert!(end[0].contains(r#""from":1,"lines":["20%"]"#), "{end:?}");
     }
@@ -640,7 +652,7 @@ mod tests {
             let again = events(&mut it, found("running", 2, &[(0, "new")], None));
             assert!(again[0].starts_with("event: restart|"), "{again:?}");
             assert!(
-                again[1].contains("id: 7-2-0-3|") && again[1].contains("new"),
+                again[1].contains("id: 7-2-1-3|") && again[1].contains("new"),
                 "{again:?}"
             );
         }

@@ -117,9 +117,9 @@ pub async fn answer(
     format: Format,
 ) -> Result<Response, Error> {
     let mut allowed = Sql::default();
-    allowed.push("select 1 from (select shell.require_visible_session(");
+    allowed.push("select 1 where shell.require_visible_session(");
     allowed.value(session.to_string());
-    allowed.push(")) as allowed where allowed is not null");
+    allowed.push(")");
     db.look(scope, &allowed).await?;
     let reading = db.read(scope, &format.question(session)).await?;
     let (extension, media) = format.media();

@@ -115,7 +115,7 @@ impl Keys {
                         invalid("PGRST301", "The API token is unknown, revoked or expired")
                     })?)
                 }
-                Some(token) => Ok(self.from_jwt(token)?),
+                Some(token) => Ok(self.read_jwt(token)?),
                 // PostgREST takes any other scheme for none at all.
                 None => Ok(self.nobody()?),
             };
@@ -158,7 +158,7 @@ impl Keys {
         })
     }
 
-    fn from_jwt(&self, token: &str) -> Result<Identity, Refusal> {
+    fn read_jwt(&self, token: &str) -> Result<Identity, Refusal> {
         let parts = token.split('.').count();
         if token.is_empty() {
             return Err(invalid(
@@ -466,12 +466,12 @@ mod tests {
         let keys = keys(&[]);
         let now = now();
         let good = keys
-            .from_jwt(&signed(
+            .read_jwt(&signed(
                 json!({"sub": "u", "role": "shell_user", "exp": now - 20}),
             ))
             .unwrap();
         assert_eq!((good.role.as_str(), good.user()), ("shell_user", Some("u")));
-        let roleless = keys.from_jwt(&signed(json!({"sub": "u"}))).unwrap();
+        let roleless = keys.read_jwt(&signed(json!({"sub": "u"}))).unwrap();
         assert_eq!(roleless.claims["role"], "shell_anonymous");
         let forged = format!("{}x", signed(json!({"role": "shell_user"})));
         let unsigned = "eyJhbGciOiJub25lIn0.eyJyb2xlIjoic2hlbGxfYWRtaW4ifQ.";
@@ -506,19 +506,20 @@ mod tests {
             (forged, "PGRST301", "No suitable key or wrong key type"),
         ];
         for (token, code, message) in rows {
-            let refusal = keys.from_jwt(&token).unwrap_err();
+            let refusal = keys.read_jwt(&token).unwrap_err();
             assert_eq!(
                 (refusal.code.as_str(), refusal.message.as_str()),
                 (code, message)
             );
             assert!(
-                refusal.headers[header::WWW_AUTHENTICATE]
+                refusal.headers[0]
+                    .1
                     .to_str()
                     .unwrap()
                     .contains("invalid_token")
             );
         }
-        assert_eq!(keys.from_jwt(unsigned).unwrap_err().code, "PGRST301");
+        assert_eq!(keys.read_jwt(unsigned).unwrap_err().code, "PGRST301");
     }
 
     #[test]

@@ -424,10 +424,11 @@ async fn output(State(server): Shared, Path(id): Path<String>, request: Request)
         .answer(request, async |server, asked| {
             let id: i64 = id.parse().map_err(|_| no_id("command", "a number"))?;
             let mut sql = Sql::default();
-            sql.push("select l.output from (select shell.require_command(");
+            sql.push("select (select l.output from shell_api.command_log as l where l.id = ");
             sql.value(id.to_string());
-            sql.push(") as allowed) as a join shell_api.command_log as l on a.allowed and l.id = ");
+            sql.push(") where shell.require_command(");
             sql.value(id.to_string());
+            sql.push(")");
             let none = None::<fn(&[Row]) -> Result<(), Error>>;
             let rows = server.db.call(&asked.scope(server), &sql, none).await?;
             let text: Option<&str> = rows.first().map_or(Ok(None), |row| row.try_get(0))?;

@@ -338,6 +338,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn output_never_becomes_markup(pieces in prop::collection::vec(piece(), 0..40)) {
             for line in follow(&pieces) {

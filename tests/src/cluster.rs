@@ -90,7 +90,6 @@ impl Cluster {
         ] {
             command.args(["-c", setting]);
         }
-        command.args(["-c", &format!("pg_shell.jwt_secret={JWT_SECRET}")]);
         let process = Process::start("postgres", command);
         process.wait_for_log("ready to accept connections", 0);
         *inner.postmaster.lock().unwrap() = Some(process);
@@ -148,8 +147,15 @@ impl Cluster {
         Worker::start(&self.inner.stage, &connection, Some(group), flags).ready()
     }
 
-    /// Starts a web server with these flags, and waits until it is ready.
+    /// Starts a web server with these flags, and waits until it is ready. Postgres gets the secret that it has.
     pub fn web(&self, flags: &[&str]) -> Web {
+        let db = self.db();
+        db.run("load 'pg_shell'");
+        db.run(&format!(
+            "alter system set pg_shell.jwt_secret = '{JWT_SECRET}'"
+        ));
+        db.run("select pg_reload_conf()");
+        db.until("current_setting('pg_shell.jwt_secret') <> ''", &[]);
         Web::start(
             &self.inner.stage,
             &self.connection("shell_authenticator", "pg_shell"),

@@ -22,7 +22,7 @@ language sql volatile as $$ insert into public.rest_log (note) values (note || '
 create function shell_api.rest_written() returns setof text
 language sql stable as $$ select l.note from public.rest_log as l order by l.id $$;
 create function shell_api.rest_false_stable() returns int
-language plpgsql stable as $$ begin execute 'insert into public.rest_log (note) values (null)'; return 1; end $$;
+language plpgsql stable as $$ begin return shell_api.rest_write('stable'); end $$;
 create function shell_api.rest_over(a int) returns int language sql stable as $$ select a $$;
 create function shell_api.rest_over(a text) returns text language sql stable as $$ select a $$;
 create function shell_api.rest_json(v jsonb) returns jsonb language sql stable as $$ select v $$;
