@@ -10,9 +10,13 @@ function rgb(index) {
 export function colours() {
   const rules = [];
   for (let index = 16; index < 256; index++) {
-    const colour = `rgb(${rgb(index).join(" ")})`;
-    // They are made for dark ground; on light ground text in them is darkened, so that it can be read.
-    rules.push(`.fg${index}{--fg:light-dark(color-mix(in oklab,${colour} 60%,#000),${colour})}`);
+    const parts = rgb(index);
+    const colour = `rgb(${parts.join(" ")})`;
+    // They are made for black ground. What is too bright or too dark for the page's own is brought nearer to the middle.
+    const bright = (parts[0] * 0.3 + parts[1] * 0.59 + parts[2] * 0.11) / 255;
+    const onLight = Math.round(100 - 60 * bright);
+    const onDark = Math.round(Math.min(100, 50 + 150 * bright));
+    rules.push(`.fg${index}{--fg:light-dark(color-mix(in oklab,${colour} ${onLight}%,#000),color-mix(in oklab,${colour} ${onDark}%,#fff))}`);
     rules.push(`.bg${index}{--bk:light-dark(color-mix(in oklab,${colour} 45%,#fff),color-mix(in oklab,${colour} 65%,#000))}`);
   }
   const sheet = new CSSStyleSheet();

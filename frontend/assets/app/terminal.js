@@ -1,7 +1,7 @@
 // One session: its log, what streams into it, and the prompt.
 import { follow } from "./stream.js";
 import { Output } from "./output.js";
-import { speak } from "./notice.js";
+import { notice, speak } from "./notice.js";
 import { prompt } from "./prompt.js";
 import { search } from "./search.js";
 import { scrolling } from "./scrolling.js";
@@ -42,12 +42,14 @@ function seen(log) {
 }
 
 function show(state) {
-  const words = { live: "live", lost: "reconnecting …", over: "ended", ready: "ready" };
+  const words = { live: "live", lost: "reconnecting …", over: "signed out", ready: "ready" };
   const line = document.getElementById("connection");
   if (state === "lost" && line.dataset.state === "live") speak("Connection lost, reconnecting");
   if (state === "live" && line.dataset.state === "lost") speak("Connected again");
+  if (state === "live") catchUp();
   line.dataset.state = state;
   line.textContent = words[state];
+  if (state === "over") notice("This page gets no more news of the session. Reload it to sign in again.");
 }
 
 function react(event, data) {
@@ -107,16 +109,33 @@ function fetchMissing(id) {
   if (sending) return;
   for (const id of missing) {
     missing.delete(id);
-    if (!find(id)) htmx.ajax("GET", `/page/command/${id}`, { target: "#log", swap: "beforeend" });
+    if (!find(id)) fresh(id);
   }
+}
+
+// Ends that could not be shown yet.
+function catchUp() {
+  for (const id of over) if (find(id)) ended(id);
 }
 
 // What is shown as running although it has ended is fetched anew.
 async function ended(id) {
+  if (!isFinished(find(id)) && !await fresh(id)) return;
   over.delete(id);
-  if (!isFinished(find(id))) await htmx.ajax("GET", `/page/command/${id}`, { target: `#c${id}`, swap: "outerHTML" });
   outputs.delete(id);
   speak(find(id)?.getAttribute("aria-label") ?? "");
+}
+
+// Puts a command as it is now into the log; false if it cannot be had. Not by htmx.ajax: that sends one request at a
+// time, and forgets all that wait but the last.
+async function fresh(id) {
+  const response = await fetch(`/page/command/${id}`).catch(() => null);
+  if (!response?.ok) return false;
+  const html = await response.text();
+  const article = find(id);
+  if (article) htmx.swap(article, html, { swapStyle: "outerHTML" });
+  else htmx.swap(document.getElementById("log"), html, { swapStyle: "beforeend" });
+  return true;
 }
 
 // The button that cancels stands where there is something to cancel.
@@ -140,7 +159,7 @@ function watchSending(log) {
   });
   document.addEventListener("htmx:afterSwap", () => {
     if (log.querySelector(".command")) document.getElementById("empty")?.remove();
-    for (const id of over) if (find(id)) ended(id);
+    catchUp();
     busy();
     draw();
     stick();

@@ -86,7 +86,7 @@ impl Command {
     pub fn reason(&self) -> Option<&str> {
         self.failure_reason
             .as_deref()
-            .filter(|_| self.failure.as_deref() != Some("exit"))
+            .filter(|_| !matches!(self.failure.as_deref(), Some("exit" | "cancelled")))
     }
 
     /// The lines of its output, as HTML.
