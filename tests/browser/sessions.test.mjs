@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { play } from "./play.mjs";
+import { ask, play } from "./play.mjs";
 
 play("two tabs", async (you) => {
   await you.does("cd /usr; name=first");
@@ -24,6 +24,18 @@ play("a second window shows what the first one runs", async (you) => {
   await other.keyboard.press("Control+c");
   await you.ended(article, "failed");
   assert.equal(await other.locator(".command").count(), 2);
+});
+
+play("many commands from elsewhere, at once", async (you) => {
+  await you.does("true");
+  await you.live();
+  const wanted = ask(`select shell.submit_command(u.id, 'echo ' || i) from shell.users as u, generate_series(1, 15) as i
+    where u.username = '${you.user}'`).split("\n");
+  const last = you.page.locator(`#c${wanted.at(-1)}`);
+  await last.waitFor();
+  for (const id of wanted) await you.ended(you.page.locator(`#c${id}`), "done");
+  const shown = await you.page.locator(".command").evaluateAll((all) => all.map((article) => article.dataset.id));
+  assert.deepEqual(shown.slice(1), wanted);
 });
 
 play("forks and their tree", async (you) => {

@@ -133,7 +133,9 @@ async function fresh(id) {
   if (!response?.ok) return false;
   const html = await response.text();
   const article = find(id);
+  const next = [...document.querySelectorAll("#log .command")].find((other) => Number(other.dataset.id) > id);
   if (article) htmx.swap(article, html, { swapStyle: "outerHTML" });
+  else if (next) htmx.swap(next, html, { swapStyle: "beforebegin" });
   else htmx.swap(document.getElementById("log"), html, { swapStyle: "beforeend" });
   return true;
 }
