@@ -42,8 +42,8 @@ export function play(name, story, { url = URL_OF_SERVER, allowed = /^$/, signIn 
     page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
     page.on("pageerror", (error) => complaints.push(String(error)));
     page.on("dialog", (dialog) => complaints.push(`a dialog: ${dialog.message()}`));
-    const user = `${name} ${Date.now()}`.slice(0, 64);
-    ask(`with u as (insert into shell.users (username) values ('${user.replaceAll("'", "''")}') returning id)
+    const user = `ada-${Date.now().toString(36).slice(-5)}`;
+    ask(`with u as (insert into shell.users (username) values ('${user}') returning id)
       select shell.set_password(id, '${PASSWORD}') from u`);
     const you = new You(page, user, url);
     try {

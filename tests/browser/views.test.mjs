@@ -16,7 +16,7 @@ play("the audit log, its filters and files", async (you) => {
   await rows.nth(2).waitFor();
   await you.shot("audit");
   await you.page.getByLabel("Command contains").fill("BETA");
-  await you.page.getByText("1 commands.").or(you.page.getByText("1 command.")).waitFor();
+  await you.page.getByText("One command.").waitFor();
   await you.page.waitForURL(/text=BETA/);
   await you.shot("audit filtered");
   const [audited] = await Promise.all([you.page.context().waitForEvent("page"), rows.getByRole("link", { name: "main", exact: true }).click({ modifiers: ["Control"] })]);
