@@ -70,7 +70,8 @@ impl Worker {
     /// What [`Config`] refuses; a host without a shell or with an unknown machine.
     pub fn new(config: Config) -> Result<Worker, Error> {
         config.check_user()?;
-        let launcher = Arc::new(Launcher::serving(config.launcher()?));
+        let (level, path) = (config.confinement.level, config.confinement.launcher()?);
+        let launcher = Arc::new(Launcher::at(level, path, &std::env::temp_dir())?);
         let shell = Shell::find()?;
         confine::seccomp::filters()?;
         let (chunk_sender, chunks) = mpsc::unbounded_channel();
@@ -153,7 +154,8 @@ impl Worker {
             let id = db
                 .register(&name, &os_user(), i32::try_from(slots).unwrap_or(i32::MAX))
                 .await?;
-            info!(worker = id, name, concurrency = slots, "ready");
+            let level = self.config.confinement.level.name();
+            info!(worker = id, name, concurrency = slots, level, "ready");
             self.id = Some(id);
         }
         self.hungry = true;

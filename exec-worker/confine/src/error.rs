@@ -31,6 +31,10 @@ pub enum Step {
     Capabilities,
     /// Setting `no_new_privs`.
     NoNewPrivs,
+    /// Restricting access to files, sockets and signals.
+    Landlock,
+    /// Making the folder that a command may write, at the level basic.
+    Folder,
     /// Installing the seccomp filter.
     Seccomp,
     /// Handing over descriptors.
@@ -53,6 +57,8 @@ impl fmt::Display for Step {
             Step::Rlimits => "setting resource limits",
             Step::Capabilities => "dropping capabilities",
             Step::NoNewPrivs => "setting no_new_privs",
+            Step::Landlock => "entering the Landlock domain",
+            Step::Folder => "making the private folder",
             Step::Seccomp => "installing the seccomp filter",
             Step::Descriptors => "handing over descriptors",
             Step::Exec => "starting the shell",
@@ -79,6 +85,11 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The helper did not say what this host can do.
+    #[error(
+        "the launcher {0} does not answer; it must be the one that was built with this program"
+    )]
+    Probe(PathBuf),
     /// A part of the specification cannot be passed to a program.
     #[error("{0}")]
     Invalid(String),

@@ -9,11 +9,13 @@
 //! pgrx in this crate.
 
 mod capture;
+pub mod doctor;
 mod error;
 mod exceeded;
 pub mod inside;
 mod kept;
 mod launcher;
+mod level;
 mod limits;
 mod order;
 mod report;
@@ -26,6 +28,7 @@ pub use capture::{Output, Stream};
 pub use error::{Error, Step};
 pub use exceeded::Exceeded;
 pub use launcher::Launcher;
+pub use level::Level;
 pub use limits::{LIMITS, Limits, RANGES, SomeLimits};
 pub use report::{Ended, Outcome, Report, Used};
 pub use running::{Running, Stop};

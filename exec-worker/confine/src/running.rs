@@ -33,7 +33,7 @@ pub enum Stop {
 }
 
 /// Bytes that a shell may write about its state; what is cut off there is no complete state.
-const STATE_BYTES: usize = 4 << 20;
+pub(crate) const STATE_BYTES: usize = 4 << 20;
 
 /// A command that runs in its confinement.
 ///
