@@ -18,7 +18,7 @@ do $$
 declare
   wanted text;
 begin
-  foreach wanted in array array['shell_user', 'shell_worker', 'shell_auditor', 'shell_admin'] loop
+  foreach wanted in array array['shell_user', 'shell_worker', 'shell_auditor', 'shell_admin', 'shell_runner'] loop
     if not exists (select from pg_catalog.pg_roles as r where r.rolname = wanted) then
       execute format('create role %I nologin', wanted);
     end if;

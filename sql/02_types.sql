@@ -53,6 +53,21 @@ create type shell.limits as (
 );
 comment on type shell.limits is 'What a command may use. What is null is left to others: sandbox, default, maximum.';
 
+create function shell.are_program_paths(paths text[]) returns boolean
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(bool_and(p is not null and p ~ '^/' and octet_length(p) < 4096 and p !~ '/\.{0,2}(/|$)'), true)
+  from unnest(paths) as p
+$$;
+comment on function shell.are_program_paths(text[]) is
+  'True where each is the absolute path of a file, by its form, without "." and "..".';
+
+create domain shell.program_list as text[]
+  constraint programs_are_few_enough check (cardinality(value) <= 1000)
+  constraint programs_are_absolute_paths check (shell.are_program_paths(value));
+comment on domain shell.program_list is 'Absolute paths of programs, 1000 at most; an empty list is none.';
+
 -- What a worker is handed when it claims a command.
 create type shell.claimed_command as (
   command_id bigint,
@@ -63,6 +78,7 @@ create type shell.claimed_command as (
   cwd text,
   env jsonb,
   shell_state text,
+  programs text[], -- noqa: LT01
   wall_seconds bigint,
   cpu_seconds bigint,
   memory_bytes bigint,

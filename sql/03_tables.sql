@@ -16,6 +16,7 @@ create table shell.sandboxes (
   name text not null default 'default',
   image text not null default 'host',
   variables shell.variables not null default '{}',
+  programs shell.program_list,
   wall_seconds shell.wall_seconds,
   cpu_seconds shell.cpu_seconds,
   memory_bytes shell.memory_bytes,
@@ -37,6 +38,8 @@ comment on column shell.sandboxes.owner_id is 'Whose it is.';
 comment on column shell.sandboxes.name is 'One name a user; the first sandbox is called default.';
 comment on column shell.sandboxes.image is 'The read-only system, by name; "host" is the worker''s own.';
 comment on column shell.sandboxes.variables is 'Variables that a new session in this sandbox begins with.';
+comment on column shell.sandboxes.programs is
+  'The programs that a command may run, besides the shell and what is built into it; null is any.';
 comment on column shell.sandboxes.wall_seconds is 'Seconds a command may take by the clock.';
 comment on column shell.sandboxes.cpu_seconds is 'CPU seconds its processes may use together.';
 comment on column shell.sandboxes.memory_bytes is 'Bytes of private writable memory its processes may have together.';

@@ -161,7 +161,7 @@ begin
       from shell.environments as e
       join shell.sandboxes as s on s.id = e.sandbox_id
       where c.id = any (chosen) and e.id = c.environment_id
-      returning c.id, c.attempt, c.user_id, c.environment_id, c.command, e.cwd::text, e.env::jsonb, e.shell_state,
+      returning c.id, c.attempt, c.user_id, c.environment_id, c.command, e.cwd::text, e.env::jsonb, e.shell_state, s.programs::text[],
         least(maximum.wall_seconds, coalesce(s.wall_seconds, standard.wall_seconds), (c.limits).wall_seconds)::bigint,
         least(maximum.cpu_seconds, coalesce(s.cpu_seconds, standard.cpu_seconds), (c.limits).cpu_seconds)::bigint,
         least(maximum.memory_bytes, coalesce(s.memory_bytes, standard.memory_bytes), (c.limits).memory_bytes)::bigint,

@@ -19,6 +19,10 @@ grant execute on function
   shell.heartbeat(bigint, interval, interval, int)
 to shell_worker;
 
+-- Who holds this role may run confined commands in backends, and nothing else of the schema.
+grant usage on schema shell to shell_runner;
+grant execute on function shell.run_command(text, jsonb, text, jsonb) to shell_runner;
+
 -- The auditor reads everything and writes nothing.
 grant select on all tables in schema shell to shell_auditor;
 
@@ -37,3 +41,6 @@ grant execute on function
   shell.fork_session(uuid, bigint, boolean),
   shell.replay_session(uuid)
 to shell_admin;
+
+-- What the host can do is for whoever has to judge or mend it. It takes nothing from its caller.
+grant execute on function shell.confinement(), shell.confinement_report() to shell_admin, shell_auditor;

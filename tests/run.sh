@@ -58,5 +58,6 @@ part packages docker/stack/packages.sh test
 part lint docker/stack/lint.sh
 part build make_scratch
 part "workspace tests" workspace_tests
+part "fuzz targets" tests/fuzz.sh 3
 part "extension tests" extension_tests
 summary

@@ -23,6 +23,8 @@ lint_rust() {
   step cargo fmt --all --check
   step cargo clippy --workspace --all-targets "${features[@]}" -- -D warnings
   RUSTDOCFLAGS=-Dwarnings step cargo doc --workspace --no-deps "${features[@]}"
+  step cargo fmt --manifest-path exec-worker/confine/fuzz/Cargo.toml --check
+  step tests/fuzz.sh clippy
 }
 
 lint_sql() {

@@ -38,6 +38,8 @@ pub struct Claimed {
     pub env: BTreeMap<String, String>,
     /// The rest of the session's state.
     pub shell_state: String,
+    /// The programs that it may run; `None` is any.
+    pub programs: Option<Vec<String>>,
     /// What it may use.
     pub limits: Limits,
     /// When it came.
@@ -62,6 +64,7 @@ impl Claimed {
             cwd: row.try_get("cwd")?,
             env,
             shell_state: row.try_get("shell_state")?,
+            programs: row.try_get("programs")?,
             limits: limits(row)?,
             claimed_at: Instant::now(),
         })
@@ -245,7 +248,7 @@ impl End {
             Ended::TimedOut | Ended::Stopped | Ended::UsedUp(_) | Ended::LauncherDied => {
                 (Some(128 + 9), Some(9))
             }
-            Ended::Refused(..) => (None, None),
+            Ended::Refused(..) | Ended::NoLauncher(_) => (None, None),
         };
         let because = |failure, reason| End {
             failure: Some(failure),
@@ -279,6 +282,9 @@ impl End {
                 "refused",
                 format!("The command was not run: {step} failed: {reason}."),
             ),
+            Ended::NoLauncher(why) => {
+                because("refused", format!("The command was not run: {why}."))
+            }
             Ended::LauncherDied => because(
                 "signal",
                 "The command's launcher was killed from outside.".into(),

@@ -39,6 +39,14 @@ pub enum Error {
     /// No command could ever run.
     #[error(transparent)]
     Confine(#[from] confine::Error),
+    /// No command could ever run: a launch of nothing has failed.
+    #[error("a trial launch failed: {problem}. {hint}")]
+    Trial {
+        /// What went wrong.
+        problem: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
     /// The database refused something, or is gone.
     #[error("database: {}", describe(.0))]
     Database(#[from] tokio_postgres::Error),

@@ -90,6 +90,7 @@ impl Executor {
             cwd: &claimed.cwd,
             env: &claimed.env,
             shell_state: &claimed.shell_state,
+            programs: claimed.programs.as_deref(),
         };
         let spec = self.shell.prepare(&start, claimed.limits.clone())?;
         Running::start(&self.launcher, Some(claimed.session.as_u128()), &spec)

@@ -9,6 +9,7 @@ mod error;
 mod execute;
 mod held;
 mod shutdown;
+mod trial;
 mod worker;
 
 use std::io::IsTerminal;

@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::execute::{Chunk, Executor};
 use crate::held::Held;
 use crate::shutdown::{Shutdown, Stage};
+use crate::trial::trial;
 
 /// Pauses between attempts to reach the database.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -67,13 +68,13 @@ impl Worker {
     /// A worker that has not connected yet.
     ///
     /// # Errors
-    /// What [`Config`] refuses; a host without a shell or with an unknown machine.
+    /// What [`Config`] refuses; a host without a shell, or on which commands cannot be confined.
     pub fn new(config: Config) -> Result<Worker, Error> {
         config.check_user()?;
         let (level, path) = (config.confinement.level, config.confinement.launcher()?);
         let launcher = Arc::new(Launcher::at(level, path, &std::env::temp_dir())?);
         let shell = Shell::find()?;
-        confine::seccomp::filters()?;
+        trial(&launcher, shell)?;
         let (chunk_sender, chunks) = mpsc::unbounded_channel();
         let slots = config.slots();
         let terms = Terms {

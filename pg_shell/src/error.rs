@@ -50,6 +50,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// What is started is not the helper.
+    #[error("{0}")]
+    NoLauncher(String),
     /// The helper was killed from outside.
     #[error("the launcher died while the command ran")]
     LauncherDied,
@@ -78,7 +81,7 @@ impl Error {
             Error::Refused(..) | Error::Unconfined(_) => b"PS010",
             Error::Environment(_) => b"PS011",
             Error::WorkingDirectory(_) => b"PS012",
-            Error::RelativeLauncher(_) | Error::Launcher { .. } => b"PS013",
+            Error::RelativeLauncher(_) | Error::Launcher { .. } | Error::NoLauncher(_) => b"PS013",
             Error::LauncherDied => b"PS014",
             Error::Limits(_) | Error::MaxLimits(_) => b"PS016",
             // Postgres' own: insufficient_resources, invalid_transaction_state, system_error.
@@ -94,12 +97,8 @@ impl Error {
         Some(match self {
             Error::EmptyCommand => "Pass the text that the shell shall run.",
             Error::LongCommand(_) => "Put the data into a table and let the command be shorter.",
-            Error::Refused(Step::Namespaces | Step::IdMap, _) => {
-                "Nothing was run. The server's user must be allowed to make user namespaces: see \
-                 user.max_user_namespaces, kernel.unprivileged_userns_clone, \
-                 kernel.apparmor_restrict_unprivileged_userns, and the container's own seccomp policy."
-            }
-            Error::Refused(..) | Error::Unconfined(_) => {
+            Error::Refused(step, _) => step.hint(),
+            Error::Unconfined(_) => {
                 "Nothing was run: a command never runs with less confinement than is required."
             }
             Error::Environment(_) => "Pass an object of strings, such as {\"NAME\": \"value\"}.",
@@ -111,7 +110,7 @@ impl Error {
             Error::RelativeLauncher(_) => {
                 "Set it to a path that begins with /, or to nothing for the server's own library folder."
             }
-            Error::Launcher { .. } => {
+            Error::Launcher { .. } | Error::NoLauncher(_) => {
                 "Install pg-shell-launch there, executable for the server's user, or set pg_shell.launcher."
             }
             Error::LauncherDied => {
@@ -128,6 +127,7 @@ impl From<confine::Error> for Error {
         match error {
             confine::Error::Spawn { path, source } => Error::Launcher { path, source },
             confine::Error::System { what, source } => Error::System { what, source },
+            confine::Error::Probe(_) => Error::NoLauncher(error.to_string()),
             // The command and the working directory have been checked; variables are left.
             confine::Error::Invalid(why) => Error::Environment(why),
             confine::Error::NoShell(_) | confine::Error::Seccomp(_) => {

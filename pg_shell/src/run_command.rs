@@ -50,11 +50,13 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Error> {
     if !launcher.is_absolute() {
         return Err(Error::RelativeLauncher(launcher));
     }
+    let programs = settings::programs();
     let start = Start {
         command,
         cwd,
         env: &env,
         shell_state: "",
+        programs: programs.as_deref(),
     };
     let spec = Shell::find()?.prepare(&start, limits.clone())?;
 
@@ -116,6 +118,9 @@ fn answer(outcome: Outcome, output: &Output, limits: &Limits) -> Result<Answer, 
         (Ended::Signaled(signal), _) => 128 + signal,
         (Ended::TimedOut | Ended::Stopped | Ended::UsedUp(_), _) => KILLED,
         (Ended::LauncherDied, _) => return Err(Error::LauncherDied),
+        (Ended::NoLauncher(why), _) => {
+            return Err(Error::NoLauncher(format!("the command was refused: {why}")));
+        }
         (Ended::Refused(step, why), _) => return Err(Error::Refused(step, why)),
     };
     if let Some(exceeded) = exceeded {

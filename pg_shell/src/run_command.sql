@@ -1,5 +1,5 @@
 -- One confined command, inside the caller's transaction. Unlike the functions before it this one is
--- written in Rust; the grants after it leave it to superusers, until one of them grants it.
+-- written in Rust; the grants after it leave it to the role shell_runner.
 
 create function shell.run_command(
   cwd text, env jsonb, command text, limits jsonb default null, out exit_code int, out output text
@@ -14,4 +14,4 @@ comment on function shell.run_command(text, jsonb, text, jsonb) is
   'pg_shell.max_limits counts. A limit that ended the command is told by a warning, and output holds what was kept; '
   'exit_code is then 124 for time, 137 for output. Files it writes are gone when it returns. '
   'Cancel, statement_timeout and terminate end the command and every process it started. '
-  'Raises PS004, PS005, PS010 to PS014, and PS016. Nobody but a superuser may call it, and it may not be called in a parallel worker.';
+  'Raises PS004, PS005, PS010 to PS014, and PS016. The role shell_runner may call it, and nobody else; it may not be called in a parallel worker.';

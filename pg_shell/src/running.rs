@@ -12,10 +12,11 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use confine::{Launcher, Outcome, Output, Running, Spec};
+use confine::{Launcher, Level, Outcome, Output, Running, Spec};
 use pgrx::prelude::*;
 
 use crate::error::Error;
+use crate::settings;
 
 /// Descriptors that a launch uses at its height, rounded up.
 const DESCRIPTORS: usize = 24;
@@ -26,7 +27,7 @@ const PATIENCE: i64 = 1000;
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
 thread_local! {
-    static LAUNCHER: RefCell<Option<(PathBuf, Launcher)>> = const { RefCell::new(None) };
+    static LAUNCHER: RefCell<Option<(Level, PathBuf, Launcher)>> = const { RefCell::new(None) };
     static RUNNING: RefCell<Option<Running>> = const { RefCell::new(None) };
     static WILL_END_AT_EXIT: Cell<bool> = const { Cell::new(false) };
 }
@@ -85,10 +86,15 @@ fn start(path: &Path, spec: &Spec) -> Result<Running, confine::Error> {
     // SAFETY: reads a variable of this backend.
     let role = unsafe { pg_sys::GetUserId() };
     LAUNCHER.with_borrow_mut(|launcher| {
-        if launcher.as_ref().is_none_or(|(started, _)| started != path) {
-            *launcher = Some((path.to_owned(), Launcher::serving(path.to_owned())));
+        let level = settings::level();
+        if launcher
+            .as_ref()
+            .is_none_or(|(of, started, _)| *of != level || started != path)
+        {
+            let started = Launcher::at(level, path.to_owned(), &std::env::temp_dir())?;
+            *launcher = Some((level, path.to_owned(), started));
         }
-        let (_, launcher) = launcher.as_ref().expect("set above");
+        let (_, _, launcher) = launcher.as_ref().expect("set above");
         Running::start(launcher, Some(role.to_u32().into()), spec)
     })
 }

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use confine::{Limits, RANGES, SomeLimits};
+use confine::{Level, Limits, RANGES, SomeLimits};
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_guard, pg_sys};
 
 use crate::error::Error;
@@ -17,7 +17,18 @@ const LAUNCHER: &str = "pg-shell-launch";
 
 static MAX_LIMITS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
+static PROGRAMS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static LAUNCHER_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+
+static LEVEL: GucSetting<LevelSetting> = GucSetting::<LevelSetting>::new(LevelSetting::strict);
+
+/// [`Level`], by the names that an administrator writes.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, pgrx::PostgresGucEnum)]
+enum LevelSetting {
+    strict,
+    basic,
+}
 
 /// The limits of `run_command`, each in the unit that its registration names.
 struct Settings {
@@ -58,6 +69,14 @@ pub fn register() {
         GucFlags::NOT_WHILE_SEC_REST | GucFlags::SUPERUSER_ONLY,
     );
     register_max_limits();
+    GucRegistry::define_string_guc(
+        c"pg_shell.programs",
+        c"Programs that run_command's commands may run besides the shell: absolute paths, with commas.",
+        c"Empty: any.",
+        &PROGRAMS,
+        GucContext::Suset,
+        GucFlags::empty(),
+    );
     let s = &*SETTINGS;
     let define = |name: &'static CStr, about: &'static CStr, setting, (least, most), unit| {
         let context = GucContext::Suset;
@@ -181,6 +200,14 @@ fn read_max_limits(text: Option<&CStr>) -> Result<SomeLimits, String> {
     }
 }
 
+/// The programs that `run_command` may run; `None` is any.
+pub fn programs() -> Option<Vec<String>> {
+    let text = PROGRAMS.get()?;
+    let text = text.to_string_lossy();
+    let listed = text.split(',').map(str::trim).filter(|p| !p.is_empty());
+    (!text.trim().is_empty()).then(|| listed.map(str::to_owned).collect())
+}
+
 /// What no command may exceed.
 pub fn max_limits() -> Result<SomeLimits, Error> {
     read_max_limits(MAX_LIMITS.get().as_deref()).map_err(Error::MaxLimits)
@@ -200,6 +227,14 @@ pub fn limits() -> Limits {
         file_size_bytes: of(&s.file_size) << 10,
         disk_bytes: of(&s.disk) << 10,
         output_bytes: of(&s.max_output) as usize,
+    }
+}
+
+/// How much confinement a command gets.
+pub fn level() -> Level {
+    match LEVEL.get() {
+        LevelSetting::strict => Level::Strict,
+        LevelSetting::basic => Level::Basic,
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 mod cluster;
 mod db;
+mod launcher;
 mod process;
 mod refusal;
 mod stage;
@@ -19,7 +20,8 @@ mod worker;
 
 pub use cluster::Cluster;
 pub use db::{Command, Db};
-pub use process::{Process, marked_processes, wait_until_gone};
+pub use launcher::Wrapper;
+pub use process::{Process, children_of, marked_processes, wait_until_gone};
 pub use refusal::Refusal;
 pub use stage::{Stage, is_root, postgres_user, worker_user};
 pub use worker::Worker;

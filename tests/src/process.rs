@@ -202,6 +202,21 @@ pub fn marked_processes(mark: &str) -> Vec<i32> {
     .collect()
 }
 
+/// The children of a process.
+pub fn children_of(parent: i32) -> Vec<i32> {
+    let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).expect("a process that runs");
+    let lists =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
 /// Waits until these processes, which need not be children, are gone.
 ///
 /// # Panics

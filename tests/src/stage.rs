@@ -39,6 +39,11 @@ impl Stage {
         version.path().join("bin").join(program)
     }
 
+    /// The helper that confines commands.
+    pub fn launcher(&self) -> PathBuf {
+        self.root.join("bin/pg-shell-launch")
+    }
+
     /// The worker's program.
     pub fn worker(&self) -> PathBuf {
         self.root.join("bin/exec-worker")

@@ -1,9 +1,8 @@
 //! Each way in which a command can end: its status, its failure, the reason, and the kept output.
 
-use std::os::unix::fs::PermissionsExt;
 use std::sync::OnceLock;
 
-use pg_shell_tests::{Cluster, Db, Worker};
+use pg_shell_tests::{Cluster, Db, Worker, Wrapper};
 
 fn shared() -> &'static Cluster {
     static SHARED: OnceLock<(Cluster, Worker)> = OnceLock::new();
@@ -229,38 +228,137 @@ fn a_folder_that_is_gone_is_said_and_left() {
 
 #[test]
 fn refused_where_the_launcher_is_gone() {
-    let launcher = tempfile::NamedTempFile::new().unwrap();
-    std::fs::set_permissions(launcher.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let launcher = Wrapper::new();
     let cluster = Cluster::new();
     let worker = cluster.worker(&["--launcher", launcher.path().to_str().unwrap()]);
-    launcher.close().unwrap();
+    std::fs::remove_file(launcher.path()).unwrap();
+    launcher.end_server(&worker);
     let db = cluster.db();
     let command = db.finish(db.user("no launcher"), "echo never");
-    assert_eq!(
-        (command.why(), command.exit_code),
-        ("refused", None),
-        "{command:?}"
+    assert_eq!((command.why(), command.exit_code), ("refused", None));
+    let said = format!(
+        "The command was not run: cannot start the launcher {}: No such file",
+        launcher.path().display()
     );
-    assert!(
-        command.reason().starts_with("The command was not run: "),
-        "{command:?}"
+    assert!(command.reason().starts_with(&said), "{command:?}");
+    assert!(worker.process().is_running(), "the worker goes on");
+}
+
+#[test]
+fn refused_where_a_step_fails() {
+    let launcher = Wrapper::new();
+    let cluster = Cluster::new();
+    let worker = cluster.worker(&["--launcher", launcher.path().to_str().unwrap()]);
+    let db = cluster.db();
+    let user = db.user("faults");
+    // In the template, in PID 1, and in the shell's process.
+    for (fault, step) in [
+        ("Hostname", "setting the hostname"),
+        ("Root", "entering the private root"),
+        ("Capabilities", "dropping capabilities"),
+        ("Rlimits", "setting resource limits"),
+    ] {
+        launcher.fail(&format!("fail={fault}"));
+        launcher.end_server(&worker);
+        let command = db.finish(user, "echo never");
+        assert_eq!(
+            (command.why(), command.exit_code, command.reason()),
+            (
+                "refused",
+                None,
+                &*format!("The command was not run: {step} failed: a test wants it.")
+            ),
+            "{command:?}"
+        );
+        assert_eq!(command.text(), "");
+        launcher.fail("");
+        if !pg_shell_tests::children_of(worker.process().pid()).is_empty() {
+            launcher.end_server(&worker);
+        }
+        assert_eq!(db.finish(user, "echo again").text(), "again\n");
+    }
+}
+
+#[test]
+fn run_command_is_refused_where_a_step_fails() {
+    let launcher = Wrapper::new();
+    let db = db();
+    db.run(&format!(
+        "set pg_shell.launcher = '{}'",
+        launcher.path().display()
+    ));
+    let call = "select output from shell.run_command('/tmp', '{}', 'echo ran')";
+    for (fault, step) in [
+        ("Hostname", "setting the hostname"),
+        ("Capabilities", "dropping capabilities"),
+        ("Exec", "starting the shell"),
+    ] {
+        launcher.fail(&format!("fail={fault}"));
+        let refusal = db.refused(call, &[]);
+        assert_eq!(
+            (refusal.code.as_str(), refusal.message),
+            (
+                "PS010",
+                format!("the command was refused: {step} failed: a test wants it")
+            )
+        );
+        assert!(refusal.hint.starts_with("Nothing was run"));
+        launcher.fail("");
+        assert_eq!(db.one::<String>(call, &[]), "ran\n");
+    }
+    for program in ["/bin/true", "/bin/false"] {
+        db.run(&format!("set pg_shell.launcher = '{program}'"));
+        let refusal = db.refused(call, &[]);
+        assert_eq!(refusal.code, "PS013");
+        let said = format!("the launcher {program} exited with code ");
+        assert!(refusal.message.contains(&said), "{refusal:?}");
+    }
+}
+
+#[test]
+fn refused_where_the_launcher_is_another_program() {
+    let launcher = Wrapper::new();
+    let cluster = Cluster::new();
+    let worker = cluster.worker(&["--launcher", launcher.path().to_str().unwrap()]);
+    std::fs::write(launcher.path(), "#!/bin/sh\nexit 3\n").unwrap();
+    launcher.end_server(&worker);
+    let db = cluster.db();
+    let command = db.finish(db.user("wrong launcher"), "echo never");
+    assert_eq!((command.why(), command.exit_code), ("refused", None));
+    let said = format!(
+        "the launcher {} exited with code 3",
+        launcher.path().display()
     );
+    assert!(command.reason().contains(&said), "{command:?}");
     assert!(worker.process().is_running(), "the worker goes on");
 }
 
 #[test]
 fn a_launcher_that_fails_is_said() {
     let cluster = Cluster::new();
-    let worker = cluster.worker(&["--launcher", "/bin/false"]);
-    let db = cluster.db();
-    let command = db.finish(db.user("wrong launcher"), "echo never");
-    assert_eq!(
-        (command.status.as_str(), command.text()),
-        ("failed", ""),
-        "{command:?}"
+    let says = |launcher: &str, what: &str| {
+        let worker = cluster.starting_worker(&["--launcher", launcher]);
+        assert_eq!(worker.wait().code(), Some(2), "{}", worker.log());
+        assert!(worker.log().contains(what), "{}", worker.log());
+        assert!(!worker.log().contains("ready"), "{}", worker.log());
+    };
+    for (launcher, code) in [("/bin/true", 0), ("/bin/false", 1)] {
+        says(
+            launcher,
+            &format!("a trial launch failed: the launcher {launcher} exited with code {code}"),
+        );
+    }
+    says("/tmp", "cannot start the launcher /tmp: ");
+    let empty = Wrapper::new();
+    std::fs::write(empty.path(), "").unwrap();
+    says(empty.path().to_str().unwrap(), "cannot start the launcher");
+    let faulty = Wrapper::new();
+    faulty.fail("fail=Namespaces");
+    says(
+        faulty.path().to_str().unwrap(),
+        "a trial launch failed: making namespaces failed: a test wants it. Nothing was run. \
+         The server's user must be allowed to make user namespaces",
     );
-    assert!(command.reason().contains("launcher"), "{command:?}");
-    assert!(worker.process().is_running(), "the worker goes on");
 }
 
 #[test]

@@ -196,7 +196,7 @@ fn an_administrator_acts_for_users_and_leaves_history_alone() {
 }
 
 #[test]
-fn run_command_is_a_superusers() {
+fn run_command_is_of_the_role_named_for_it() {
     let db = db();
     let roles: Vec<String> = db.column(
         "select r.rolname::text from pg_roles r, pg_proc p
@@ -204,7 +204,10 @@ fn run_command_is_a_superusers() {
            and not r.rolsuper and has_function_privilege(r.rolname, p.oid, 'execute')",
         &[],
     );
-    assert!(roles.is_empty(), "{roles:?}");
+    assert_eq!(roles, ["shell_runner"]);
+    let runners: Vec<String> = functions(&db, "shell_runner");
+    assert_eq!(runners.len(), 1, "{runners:?}");
+    assert!(with_right(&db, "shell_runner", &["select"]).is_empty());
     let there: i64 = db.one(
         "select count(*) from pg_proc where pronamespace = 'shell'::regnamespace and proname = 'run_command'",
         &[],
@@ -226,7 +229,7 @@ fn no_role_can_log_in_by_default() {
         "select count(*) from pg_roles where rolname like 'shell\\_%'",
         &[],
     );
-    assert_eq!(made, 4);
+    assert_eq!(made, 5);
 }
 
 #[test]

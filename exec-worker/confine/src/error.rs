@@ -21,6 +21,8 @@ pub enum Step {
     Network,
     /// Building and entering the private root.
     Root,
+    /// Restricting the command to the programs that are listed.
+    Programs,
     /// Setting the hostname.
     Hostname,
     /// Starting the shell's process.
@@ -43,6 +45,33 @@ pub enum Step {
     Exec,
 }
 
+impl Step {
+    /// Every step there is.
+    pub fn all() -> impl Iterator<Item = Step> {
+        // Encoded, a step is its number, and none is left out.
+        (0_u8..128).map_while(|number| postcard::from_bytes(&[number]).ok())
+    }
+
+    /// What an administrator may do about its failure.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Step::Namespaces | Step::IdMap => {
+                "Nothing was run. The server's user must be allowed to make user namespaces: see \
+                 user.max_user_namespaces, kernel.unprivileged_userns_clone, \
+                 kernel.apparmor_restrict_unprivileged_userns, and the container's own seccomp policy. \
+                 exec-worker doctor and shell.confinement() tell what this host can do."
+            }
+            Step::Landlock => {
+                "Nothing was run. The level basic needs Linux 6.12 or later with Landlock: see exec-worker doctor."
+            }
+            Step::Folder => {
+                "Nothing was run. Set TMPDIR to a folder that the server's user may write; that of root is nobody."
+            }
+            _ => "Nothing was run: a command never runs with less confinement than is required.",
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -52,6 +81,7 @@ impl fmt::Display for Step {
             Step::Init => "starting the first process of the namespace",
             Step::Network => "making a network of its own",
             Step::Root => "entering the private root",
+            Step::Programs => "restricting the programs",
             Step::Hostname => "setting the hostname",
             Step::Fork => "starting the shell's process",
             Step::Rlimits => "setting resource limits",

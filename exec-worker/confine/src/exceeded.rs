@@ -94,9 +94,11 @@ impl Outcome {
             Ended::Stopped if self.stopped == Some(Stop::OutputLimit) => {
                 return Some(Exceeded::Output(limits.output_bytes));
             }
-            Ended::Exited(0) | Ended::Stopped | Ended::Refused(..) | Ended::LauncherDied => {
-                return None;
-            }
+            Ended::Exited(0)
+            | Ended::Stopped
+            | Ended::Refused(..)
+            | Ended::NoLauncher(_)
+            | Ended::LauncherDied => return None,
             Ended::Exited(code) => code - 128,
             Ended::Signaled(signal) => signal,
         };

@@ -12,6 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 pub(crate) struct Key {
     pub session: u128,
     pub disk_bytes: u64,
+    /// Of the list of programs.
+    pub programs: u64,
 }
 
 struct Entry {

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -13,22 +13,23 @@ use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_s
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
 };
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::error::{Context, Error};
-use crate::inside::{CONTROL_FD, SPEC_FD, STATE_FD};
+use crate::inside::{CONTROL_FD, KILLED_BY, SPEC_FD, STATE_FD};
 use crate::kept::{Kept, Key};
 use crate::level::Level;
+use crate::report::{Ended, Report};
 
 /// How launches are started.
 pub struct Launcher {
     path: PathBuf,
     /// `None` spawns a helper for each launch; else the server, once there is one.
-    server: Option<Mutex<Option<Server>>>,
+    server: Option<Mutex<Option<Hold>>>,
     kept: Kept,
     /// Below which the level basic makes its folders; `None` for the level strict.
     basic: Option<CString>,
@@ -38,9 +39,19 @@ pub struct Launcher {
 const KEPT: usize = 128;
 
 /// A helper that waits for launches. It ends when its socket is closed.
-struct Server {
+pub(crate) struct Server {
     socket: OwnedFd,
-    helper: Helper,
+    helper: Mutex<Helper>,
+}
+
+/// The launcher's own hold on its server, which ends with it. A launch shares the server only to hear what
+/// became of it.
+struct Hold(Arc<Server>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.helper().end();
+    }
 }
 
 /// What a launch is given, besides its control socket.
@@ -65,6 +76,8 @@ impl Descriptors<'_> {
 pub(crate) struct Launched {
     /// To be reaped at its end, if anything.
     pub helper: Option<Helper>,
+    /// Whose launch it is, unless what takes it is known to have started.
+    pub server: Option<Arc<Server>>,
     /// The socket that the report comes by.
     pub control: OwnedFd,
     /// Where to keep the PID 1, if it may be.
@@ -74,32 +87,62 @@ pub(crate) struct Launched {
 /// A child process of the caller's. Dropping it kills it, and waits for it.
 pub(crate) struct Helper {
     pid: Pid,
-    reaped: bool,
+    program: PathBuf,
+    /// Its exit status, once that has been collected.
+    status: Option<WaitStatus>,
 }
 
 impl Helper {
     pub(crate) fn kill(&self) {
-        if !self.reaped {
+        if self.status.is_none() {
             let _ = kill(self.pid, Signal::SIGKILL);
         }
     }
 
     /// True once its exit status has been collected.
     pub(crate) fn reap(&mut self) -> bool {
-        if !self.reaped {
-            let status = waitpid(self.pid, Some(WaitPidFlag::WNOHANG));
-            self.reaped = !matches!(status, Ok(WaitStatus::StillAlive) | Err(Errno::EINTR));
+        self.wait(Some(WaitPidFlag::WNOHANG));
+        self.status.is_some()
+    }
+
+    /// Kills it unless it has ended, and collects its exit status.
+    fn end(&mut self) {
+        if !self.reap() {
+            self.kill();
+            while self.status.is_none() {
+                self.wait(None);
+            }
         }
-        self.reaped
+    }
+
+    fn wait(&mut self, flags: Option<WaitPidFlag>) {
+        if self.status.is_none() {
+            self.status = match waitpid(self.pid, flags) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => None,
+                Ok(status) => Some(status),
+                // Somebody else has collected it.
+                Err(_) => Some(WaitStatus::StillAlive),
+            };
+        }
+    }
+
+    /// How a launch ended whose helper has closed its sockets without a report.
+    pub(crate) fn ended_unreported(&mut self) -> Ended {
+        // All it could have left to do is to exit.
+        self.end();
+        match self.status {
+            Some(WaitStatus::Exited(_, code)) if code < KILLED_BY => Ended::NoLauncher(format!(
+                "the launcher {} exited with code {code} and without a report; it is not pg-shell-launch",
+                self.program.display()
+            )),
+            _ => Ended::LauncherDied,
+        }
     }
 }
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        if !self.reap() {
-            self.kill();
-            while matches!(waitpid(self.pid, None), Err(Errno::EINTR)) {}
-        }
+        self.end();
     }
 }
 
@@ -168,6 +211,7 @@ impl Launcher {
         {
             return Ok(Launched {
                 helper: None,
+                server: None,
                 control,
                 keep,
             });
@@ -181,48 +225,53 @@ impl Launcher {
         .or_cannot("make the control socket")?;
         fcntl(&control, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .or_cannot("make the control socket")?;
-        let helper = self.launch_anew(given, &inside)?;
+        let (helper, server) = match &self.server {
+            Some(server) => (None, Some(self.hand_over(server, given, &inside)?)),
+            None => (Some(self.spawn_for(given, &inside)?), None),
+        };
         Ok(Launched {
             helper,
+            server,
             control,
             keep,
         })
     }
 
-    fn launch_anew(
+    fn spawn_for(&self, given: &Descriptors<'_>, control: &OwnedFd) -> Result<Helper, Error> {
+        let descriptors = [
+            (given.stdout, 1),
+            (given.stderr, 2),
+            (control.as_fd(), CONTROL_FD),
+            (given.spec, SPEC_FD),
+            (given.state, STATE_FD),
+        ];
+        let mut arguments = vec![c"pg-shell-launch"];
+        let basic = self.basic.iter();
+        arguments.extend(basic.flat_map(|folder| [BASIC_ARGUMENT, folder]));
+        self.spawn(&arguments, &descriptors)
+    }
+
+    fn hand_over(
         &self,
+        server: &Mutex<Option<Hold>>,
         given: &Descriptors<'_>,
         control: &OwnedFd,
-    ) -> Result<Option<Helper>, Error> {
-        let Some(server) = &self.server else {
-            let descriptors = [
-                (given.stdout, 1),
-                (given.stderr, 2),
-                (control.as_fd(), CONTROL_FD),
-                (given.spec, SPEC_FD),
-                (given.state, STATE_FD),
-            ];
-            let mut arguments = vec![c"pg-shell-launch"];
-            arguments.extend(
-                self.basic
-                    .iter()
-                    .flat_map(|folder| [BASIC_ARGUMENT, folder]),
-            );
-            return self.spawn(&arguments, &descriptors).map(Some);
-        };
+    ) -> Result<Arc<Server>, Error> {
         let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = &mut *server {
-            if !running.helper.reap() && running.send(given, control).is_ok() {
-                return Ok(None);
+        if let Some(Hold(running)) = &*server {
+            if !running.helper().reap() && running.send(given, control).is_ok() {
+                return Ok(running.clone());
             }
             // It was killed; the next is as good.
             *server = None;
         }
-        let fresh = server.insert(self.start_server()?);
-        fresh
-            .send(given, control)
-            .or_cannot("pass a launch to its server")?;
-        Ok(None)
+        let fresh = Arc::new(self.start_server()?);
+        *server = Some(Hold(fresh.clone()));
+        match fresh.send(given, control) {
+            // It has ended already, and the launch finds out why.
+            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(fresh),
+            Err(e) => Err(e).or_cannot("pass a launch to its server"),
+        }
     }
 
     fn start_server(&self) -> Result<Server, Error> {
@@ -241,7 +290,10 @@ impl Launcher {
             (inside.as_fd(), CONTROL_FD),
         ];
         let helper = self.spawn(&[c"pg-shell-launch", c"serve"], &descriptors)?;
-        Ok(Server { socket, helper })
+        Ok(Server {
+            socket,
+            helper: Mutex::new(helper),
+        })
     }
 
     fn spawn(
@@ -267,7 +319,11 @@ fn spawn_helper(
     let mut all = vec![(null.as_fd(), 0)];
     all.extend_from_slice(descriptors);
     match spawn(path, arguments, &all) {
-        Ok(pid) => Ok(Helper { pid, reaped: false }),
+        Ok(pid) => Ok(Helper {
+            pid,
+            program: path.to_owned(),
+            status: None,
+        }),
         Err(source) => Err(Error::Spawn {
             path: path.to_owned(),
             source,
@@ -304,6 +360,23 @@ pub(crate) fn probe(
 }
 
 impl Server {
+    fn helper(&self) -> MutexGuard<'_, Helper> {
+        self.helper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How a launch ended that nobody has taken: what the server said of itself, or how it ended.
+    pub(crate) fn ended_untaken(&self) -> Ended {
+        let mut message = [0; REPORT_BYTES];
+        // It stays there, for others who ask.
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        match receive_report(&self.socket, &mut message, flags) {
+            Ok(0) => self.helper().ended_unreported(),
+            Ok(n) => Report::decode(&message[..n]).map_or(Ended::LauncherDied, |r| r.ended),
+            // It lives; one process of its was killed.
+            Err(_) => Ended::LauncherDied,
+        }
+    }
+
     fn send(&self, given: &Descriptors<'_>, control: &OwnedFd) -> nix::Result<()> {
         let control = control.as_fd();
         send(
@@ -317,6 +390,24 @@ impl Server {
             ]
             .map(AsRawFd::as_raw_fd),
         )
+    }
+}
+
+/// No report is longer.
+pub(crate) const REPORT_BYTES: usize = 4096;
+
+/// Receives a message. Where the other side has closed its socket with something unread in it, that comes
+/// first, as an error, and what it sent before comes after.
+pub(crate) fn receive_report(
+    socket: &OwnedFd,
+    message: &mut [u8; REPORT_BYTES],
+    flags: MsgFlags,
+) -> nix::Result<usize> {
+    loop {
+        match recv(socket.as_raw_fd(), message, flags) {
+            Err(Errno::ECONNRESET) => {}
+            other => return other,
+        }
     }
 }
 

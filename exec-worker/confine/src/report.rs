@@ -33,6 +33,8 @@ pub enum Ended {
     Refused(Step, String),
     /// The launcher itself died; only a kill from outside does that.
     LauncherDied,
+    /// It never ran: what was started is not the launcher, and this is how it ended.
+    NoLauncher(String),
 }
 
 /// The helper's one message.

@@ -1,10 +1,12 @@
 //! The caller's side of one launch: start it, pump it, stop it.
 
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::io::{Seek, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -12,14 +14,16 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
+use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 
 use nix::sys::time::TimeSpec;
 
 use crate::capture::{Capture, Output};
 use crate::error::{Context, Error};
 use crate::kept::{Kept, Key};
-use crate::launcher::{Descriptors, Helper, Launched, Launcher};
+use crate::launcher::{
+    Descriptors, Helper, Launched, Launcher, REPORT_BYTES, Server, receive_report,
+};
 use crate::report::{Ended, Outcome, Report};
 use crate::spec::Spec;
 
@@ -35,11 +39,15 @@ pub enum Stop {
 /// Bytes that a shell may write about its state; what is cut off there is no complete state.
 pub(crate) const STATE_BYTES: usize = 4 << 20;
 
+/// The position in the file for the state until PID 1 has taken the launch: where no writing leads to.
+const UNTAKEN: u64 = STATE_BYTES as u64 + 1;
+
 /// A command that runs in its confinement.
 ///
 /// Dropping it kills whatever is left of it.
 pub struct Running {
     helper: Option<Helper>,
+    server: Option<Arc<Server>>,
     /// `None` once it is kept for the session's next command.
     control: Option<OwnedFd>,
     keep: Option<(Kept, Key)>,
@@ -51,6 +59,7 @@ pub struct Running {
     started: Instant,
     duration: Duration,
     stopped: Option<Stop>,
+    killed: bool,
 }
 
 impl Running {
@@ -73,9 +82,11 @@ impl Running {
         let key = session.map(|session| Key {
             session,
             disk_bytes: spec.limits.disk_bytes,
+            programs: hash(&spec.programs),
         });
         let Launched {
             helper,
+            server,
             control,
             keep,
         } = launcher.launch(
@@ -91,6 +102,7 @@ impl Running {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).or_cannot("watch the command")?;
         let mut running = Running {
             helper,
+            server,
             control: Some(control),
             keep,
             state,
@@ -100,6 +112,7 @@ impl Running {
             started,
             duration: Duration::ZERO,
             stopped: None,
+            killed: false,
         };
         running.watch().or_cannot("watch the command")?;
         Ok(running)
@@ -186,6 +199,7 @@ impl Running {
     /// Ends every process of the command, whatever the helper is doing: PID 1 of its namespace ends when
     /// this side of the control socket does, and when the helper is killed that was started for it.
     pub fn kill(&mut self) {
+        self.killed = true;
         if let Some(control) = &self.control {
             let _ = shutdown(control.as_raw_fd(), Shutdown::Both);
         }
@@ -228,18 +242,19 @@ impl Running {
         let Some(control) = &self.control else {
             return Ok(());
         };
-        let mut message = [0_u8; 4096];
-        let received = match recv(control.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT) {
+        let mut message = [0_u8; REPORT_BYTES];
+        let received = match receive_report(control, &mut message, MsgFlags::MSG_DONTWAIT) {
             Ok(n) => n,
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
-            Err(Errno::ECONNRESET) => 0,
             Err(e) => return Err(e.into()),
         };
-        let report = Report::decode(&message[..received]);
-        let report = report.unwrap_or_else(|| Report::of(Ended::LauncherDied));
         self.duration = self.started.elapsed();
         // At its end this socket stays readable; nothing more comes from it.
         let _ = self.epoll.delete(control);
+        let report = match Report::decode(&message[..received]) {
+            Some(report) => report,
+            None => Report::of(self.ended_unreported()?),
+        };
         if report.kept
             && let Some((kept, key)) = self.keep.take()
             && let Some(control) = self.control.take()
@@ -250,9 +265,25 @@ impl Running {
         Ok(())
     }
 
+    /// How it ended, where nothing says so.
+    fn ended_unreported(&mut self) -> io::Result<Ended> {
+        if self.killed {
+            return Ok(Ended::LauncherDied);
+        }
+        let taken = self.state.stream_position()? != UNTAKEN;
+        Ok(match (&mut self.helper, &self.server) {
+            (Some(helper), _) => helper.ended_unreported(),
+            (None, Some(server)) if !taken => server.ended_untaken(),
+            _ => Ended::LauncherDied,
+        })
+    }
+
     /// Up to where the shell wrote: its descriptor and this one share their position.
     fn read_state(&mut self) -> io::Result<Vec<u8>> {
-        let written = self.state.stream_position()?.min(STATE_BYTES as u64);
+        let written = match self.state.stream_position()? {
+            UNTAKEN => 0,
+            position => position.min(STATE_BYTES as u64),
+        };
         let mut state = vec![0; written as usize];
         self.state.read_exact_at(&mut state, 0)?;
         Ok(state)
@@ -280,15 +311,22 @@ impl Drop for Running {
     }
 }
 
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// A memory file of fixed size: what is not written takes no memory, and nobody can make it larger.
 fn state_file() -> io::Result<File> {
-    let file = File::from(memfd_create(
+    let mut file = File::from(memfd_create(
         c"state",
         MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
     )?);
     file.set_len(STATE_BYTES as u64)?;
     let fixed = SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
     fcntl(&file, FcntlArg::F_ADD_SEALS(fixed))?;
+    file.seek(SeekFrom::Start(UNTAKEN))?;
     Ok(file)
 }
 

@@ -348,10 +348,36 @@ fn refusing(rules: Rules, error: libc::c_int) -> Result<BpfProgram, BackendError
     .try_into()
 }
 
+/// On x86-64 a kernel may know every call by a second number, that of x32, which no list here names; the
+/// architecture that a filter sees is the same for both. A call number that does not exist answers so too.
+fn refuse_other_numbers() -> BpfProgram {
+    /// `__X32_SYSCALL_BIT`.
+    const FIRST: u32 = 0x4000_0000;
+    if !cfg!(target_arch = "x86_64") {
+        return BpfProgram::new();
+    }
+    let instruction = |code: u32, k, jf| sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf,
+        k,
+    };
+    vec![
+        // The call's number is the first thing that a filter is given.
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, FIRST, 1),
+        instruction(
+            libc::BPF_RET | libc::BPF_K,
+            libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32,
+            0,
+        ),
+    ]
+}
+
 fn compile() -> Result<Filters, BackendError> {
     // One program for both answers: the first one's last instruction, its "allow", falls away, and whom it
     // would have let through goes on to the second.
-    let mut outer = no_x32();
+    let mut outer = refuse_other_numbers();
     outer.extend(refusing(always(&[libc::SYS_clone3]), libc::ENOSYS)?);
     outer.pop();
     outer.extend(refusing(outer_rules()?, libc::EPERM)?);
@@ -359,30 +385,4 @@ fn compile() -> Result<Filters, BackendError> {
         outer,
         inner: refusing(inner_rules()?, libc::EPERM)?,
     })
-}
-
-/// The numbers of x32 have a bit more than those above, so none of the rules would know them.
-#[cfg(target_arch = "x86_64")]
-fn no_x32() -> BpfProgram {
-    const X32_BIT: u32 = 0x4000_0000;
-    let instruction = |code, jf, k| sock_filter { code, jt: 0, jf, k };
-    vec![
-        // The number, then the answer for one that is not less.
-        instruction((libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, 0, 0),
-        instruction(
-            (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16,
-            1,
-            X32_BIT,
-        ),
-        instruction(
-            (libc::BPF_RET | libc::BPF_K) as u16,
-            0,
-            libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32,
-        ),
-    ]
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn no_x32() -> BpfProgram {
-    Vec::new()
 }

@@ -26,6 +26,8 @@ pub struct Spec {
     pub shell_state: Vec<u8>,
     /// What it may use.
     pub limits: Limits,
+    /// The programs that it may run besides the shell, by absolute path; `None` is any.
+    pub programs: Option<Vec<CString>>,
 }
 
 impl Spec {

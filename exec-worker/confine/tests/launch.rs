@@ -66,6 +66,22 @@ fn a_stop_ends_everything() {
 }
 
 #[test]
+fn a_stop_that_comes_at_the_end_loses_no_report() {
+    let mut s = Session::new();
+    for pause in 0..100 {
+        // What leaves a file behind is not kept for another command: PID 1 ends with a stop unheard.
+        let mut running = s.start("echo >/tmp/x; exit 7");
+        std::thread::sleep(Duration::from_micros(40 * pause));
+        running.stop(Stop::Cancelled);
+        let ended = s.finish(running).outcome.report.ended;
+        assert!(
+            matches!(ended, Ended::Exited(7) | Ended::Stopped),
+            "{ended:?}"
+        );
+    }
+}
+
+#[test]
 fn signals_and_pids_are_those_of_a_shell() {
     assert_eq!(
         Session::new()

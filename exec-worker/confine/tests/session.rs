@@ -219,6 +219,100 @@ fn odd_values_come_back_exactly() {
     );
 }
 
+/// Values made of what quoting may stumble over, the same in each run.
+fn hostile_values(count: usize) -> Vec<String> {
+    const PARTS: &[&str] = &[
+        "'",
+        "\"",
+        "\\",
+        "$",
+        "`",
+        "\n",
+        "\r",
+        "\t",
+        " ",
+        "!",
+        "(",
+        ")",
+        "{",
+        "}",
+        ";",
+        "&",
+        "|",
+        "#",
+        "=",
+        "~",
+        "*",
+        "?",
+        "[",
+        "\u{1}",
+        "\u{7f}",
+        "\u{1b}",
+        "é",
+        "😀",
+        "\u{85}",
+        "a",
+        "0",
+        "$'",
+        "'\\''",
+        "$(exit 9)",
+        "\\\n",
+        "x00",
+        "u0000",
+        "}\n",
+        " () \n",
+        "declare -x A=",
+        "pg_shell end",
+    ];
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = move |most: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random % most as u64) as usize
+    };
+    (0..count)
+        .map(|_| (0..next(12)).map(|_| PARTS[next(PARTS.len())]).collect())
+        .collect()
+}
+
+/// What bash itself makes of the scripts: it prints what it was given, and gives back what it had.
+#[test]
+fn any_value_reaches_bash_and_comes_back_exactly() {
+    let values = hostile_values(2000);
+    for launcher in [
+        confine::Launcher::serving(common::path()),
+        confine::Launcher::spawning(common::path()),
+    ] {
+        for values in values.chunks(500) {
+            let mut s = Session::new();
+            for (i, value) in values.iter().enumerate() {
+                s.env.insert(format!("V{i:03}"), value.clone());
+            }
+            // By the script in either way, and not by the environment.
+            for (name, value) in ["PS4", "IFS", "ENV"].into_iter().zip(values) {
+                s.env.insert(name.into(), value.clone());
+            }
+            let before = s.env.clone();
+            let ran = s.run_by(
+                &launcher,
+                "p() { printf '%s\\0' \"${!1}\"; }
+                 for ((i = 0; i < 500; i++)); do printf -v name V%03d \"$i\"; p \"$name\"; done
+                 p ENV; p IFS; p PS4; unset -f p; unset i name",
+            );
+            let mut printed: Vec<&[u8]> = ran.output.bytes.split(|&c| c == 0).collect();
+            assert_eq!(printed.pop(), Some(&b""[..]));
+            let mut wanted: Vec<_> = before.iter().filter(|(n, _)| n.starts_with('V')).collect();
+            wanted.extend(before.iter().filter(|(n, _)| !n.starts_with('V')));
+            assert_eq!(printed.len(), wanted.len());
+            for (printed, (name, value)) in printed.into_iter().zip(wanted) {
+                assert_eq!(String::from_utf8_lossy(printed), *value, "{name}");
+            }
+            assert_eq!(s.env, before);
+        }
+    }
+}
+
 #[test]
 fn a_missing_working_directory_does_not_stop_a_session() {
     let mut s = Session::new();

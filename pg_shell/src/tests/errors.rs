@@ -66,8 +66,15 @@ mod tests {
             fails("PS013", "select from shell.run_command('/', '{}', 'true')");
         }
         // A program that ends without a report has not confined anything.
-        Spi::run("set local pg_shell.launcher = '/bin/true'").unwrap();
-        fails("PS014", "select from shell.run_command('/', '{}', 'true')");
+        for path in ["/bin/true", "/bin/false"] {
+            Spi::run(&format!("set local pg_shell.launcher = '{path}'")).unwrap();
+            let (state, message, _) = failure("select from shell.run_command('/', '{}', 'true')");
+            assert_eq!(state, "PS013");
+            assert!(
+                message.contains(&format!("the launcher {path} exited")),
+                "{message}"
+            );
+        }
         Spi::run("reset pg_shell.launcher").unwrap();
         assert_eq!(children(), 0);
         assert_eq!(run("echo again").1, "again\n");
@@ -75,32 +82,50 @@ mod tests {
 
     #[pg_test]
     fn a_step_that_fails_is_named() {
-        // Under such a limit the helper has no room for the numbers that the shell knows.
+        // In the helper, in PID 1, and in the shell's process; and under such a limit the helper has no room
+        // for the numbers that the shell knows.
+        let faults = [
+            ("true", "fail=Hostname", "setting the hostname failed"),
+            ("true", "fail=Capabilities", "dropping capabilities failed"),
+            ("true", "fail=Exec", "starting the shell failed"),
+            ("ulimit -n 100", "", "handing over descriptors failed"),
+        ];
         let library: String = value(
             "select setting from pg_config() where name = 'PKGLIBDIR'",
             &[],
         );
-        let path = std::env::temp_dir().join(format!("pg_shell_refused_{}", std::process::id()));
-        std::fs::write(
-            &path,
-            format!("#!/bin/sh\nulimit -n 100\nexec {library}/pg-shell-launch\n"),
-        )
-        .unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Spi::run(&format!(
-            "set local pg_shell.launcher = '{}'",
-            path.display()
-        ))
-        .unwrap();
-        let (state, message, hint) =
-            failure("select from shell.run_command('/', '{}', 'echo ran')");
-        std::fs::remove_file(&path).unwrap();
+        for (number, (before, argument, said)) in faults.into_iter().enumerate() {
+            // Another name each, for a backend keeps the launcher that it has started.
+            let name = format!("pg_shell_refused_{}_{number}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            let script =
+                format!("#!/bin/sh\n{before}\nexec {library}/pg-shell-launch \"$@\" {argument}\n");
+            std::fs::write(&path, script).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            let name = path.display();
+            Spi::run(&format!("set local pg_shell.launcher = '{name}'")).unwrap();
+            let (state, message, hint) =
+                failure("select from shell.run_command('/', '{}', 'echo ran')");
+            assert_eq!(state, "PS010", "{message}");
+            assert!(message.contains(said), "{message}");
+            assert!(hint.starts_with("Nothing was run"), "{hint}");
+            assert_eq!(children(), 0);
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[pg_test]
+    fn the_programs_that_may_run_can_be_listed() {
+        let commands = "uname; echo $?; id -u; perl -e 'print 1'; echo $?";
+        assert!(run(commands).1.starts_with("Linux\n0\n1000\n1"));
+        Spi::run("set local pg_shell.programs = '/usr/bin/id, /usr/bin/head'").unwrap();
+        let (_, output) = run(commands);
+        assert!(output.contains("\n126\n1000\n"), "{output}");
+        assert!(!output.contains("Linux"), "{output}");
+        Spi::run("set local pg_shell.programs = '/nonesuch'").unwrap();
+        let (state, message, _) = failure("select from shell.run_command('/', '{}', 'echo ran')");
         assert_eq!(state, "PS010", "{message}");
-        assert!(
-            message.contains("handing over descriptors failed"),
-            "{message}"
-        );
-        assert!(hint.starts_with("Nothing was run"), "{hint}");
+        assert!(message.contains("/nonesuch"), "{message}");
     }
 
     #[pg_test]
@@ -121,10 +146,22 @@ mod tests {
 
     #[pg_test]
     fn whom_it_is_granted_to_may_call_it() {
-        Spi::run("create role somebody; grant usage on schema shell to somebody").unwrap();
-        Spi::run("grant execute on function shell.run_command to somebody").unwrap();
+        Spi::run("create role somebody; grant shell_runner to somebody").unwrap();
         Spi::run("set local role somebody").unwrap();
         assert_eq!(run("echo granted").1, "granted\n");
+        for setting in [
+            "launcher = '/bin/sh'",
+            "timeout = '1d'",
+            "programs = ''",
+            "max_limits = ''",
+        ] {
+            fails("42501", &format!("set local pg_shell.{setting}"));
+        }
+        fails("42501", "select from shell.users");
+        fails(
+            "42501",
+            "select shell.submit_command(gen_random_uuid(), 'true')",
+        );
     }
 
     #[pg_test]

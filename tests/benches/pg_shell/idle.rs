@@ -57,36 +57,54 @@ pub async fn watch(cluster: &Cluster, worker: &Worker, window: Duration) -> Idle
     idle
 }
 
+/// The worker and its launcher, with whatever that has forked ahead.
+fn processes(worker: &Worker) -> Vec<u32> {
+    let parent = |pid: &u32| -> Option<u32> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let after_name = stat.rsplit_once(')')?.1;
+        after_name.split_whitespace().nth(1)?.parse().ok()
+    };
+    let all: Vec<u32> = fs::read_dir("/proc")
+        .expect("a process list")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    let mut ours = vec![worker.pid()];
+    let mut at = 0;
+    while at < ours.len() {
+        let next = ours[at];
+        ours.extend(all.iter().filter(|&pid| parent(pid) == Some(next)));
+        at += 1;
+    }
+    ours
+}
+
 fn cpu(worker: &Worker) -> Duration {
-    let tasks = fs::read_dir(format!("/proc/{}/task", worker.pid())).expect("the worker lives");
-    tasks
-        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("schedstat")).ok())
-        .filter_map(|text| text.split_whitespace().next()?.parse().ok())
-        .map(Duration::from_nanos)
-        .sum()
+    let of = |pid: u32| -> Option<Duration> {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+        let times = tasks
+            .filter_map(|task| fs::read_to_string(task.ok()?.path().join("schedstat")).ok())
+            .filter_map(|text| text.split_whitespace().next()?.parse().ok());
+        Some(times.map(Duration::from_nanos).sum())
+    };
+    processes(worker).into_iter().filter_map(of).sum()
 }
 
 fn ticks(worker: &Worker) -> u64 {
-    let stat =
-        fs::read_to_string(format!("/proc/{}/stat", worker.pid())).expect("the worker lives");
-    let after_name = stat.rsplit_once(')').expect("a name").1;
-    after_name
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|n| n.parse::<u64>().expect("a number"))
-        .sum()
+    let of = |pid: u32| -> Option<u64> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let after_name = stat.rsplit_once(')')?.1;
+        let times = after_name.split_whitespace().skip(11).take(2);
+        Some(times.filter_map(|n| n.parse::<u64>().ok()).sum())
+    };
+    processes(worker).into_iter().filter_map(of).sum()
 }
 
+/// What they share is shared out among them, and with whoever else has it.
 fn resident_kib(worker: &Worker) -> u64 {
-    let status =
-        fs::read_to_string(format!("/proc/{}/status", worker.pid())).expect("the worker lives");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("VmRSS");
-    line.trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .expect("a number")
+    let of = |pid: u32| -> Option<u64> {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+        line.trim().trim_end_matches(" kB").parse().ok()
+    };
+    processes(worker).into_iter().filter_map(of).sum()
 }

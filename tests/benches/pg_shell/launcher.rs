@@ -85,6 +85,7 @@ fn run(launcher: &Launcher, session: Option<u128>, shell: Shell) {
         cwd: HOME,
         env: &env,
         shell_state: "",
+        programs: None,
     };
     let spec = shell
         .prepare(&start, Limits::default())

@@ -259,12 +259,12 @@ impl Bench<'_> {
         );
         let share = idle.cpu.as_secs_f64() / self.size.window.as_secs_f64() * 100.0;
         row(
-            "idle worker: CPU",
+            "idle worker with its launcher: CPU",
             format!("{} ticks, {} ({share:.3} %)", idle.ticks, ms(idle.cpu)),
             "not measurable",
         );
         row(
-            "idle worker: resident",
+            "idle worker with its launcher: resident",
             format!("{:.1} MiB", idle.resident_mib),
             "≤ 25 MiB",
         );

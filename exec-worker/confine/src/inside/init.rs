@@ -14,12 +14,15 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use nix::unistd::{ForkResult, Pid, fork, pipe2, read, write};
+use nix::unistd::{ForkResult, Pid, Whence, lseek, pipe2, read, write};
 
 use super::meter::{self, Whose};
 use super::reap::{Reaper, Usage};
 use super::shell::{self, Way};
-use super::{At, Failure, Launch, clean, privileges, read_spec, receive, root, send_report};
+use super::{
+    At, Failure, Launch, REFUSED, clean, exit, fault, fork_at, privileges, programs, read_spec,
+    receive, root, send_report,
+};
 use crate::error::Step;
 use crate::limits::Limits;
 use crate::report::{Ended, Report};
@@ -53,12 +56,16 @@ pub(super) fn live(
     let mut launch = first;
     let mut confined = false;
     loop {
+        take(&launch.state)?;
         if let Some(outputs) = launch.outputs {
             take_outputs(outputs)?;
         }
         let spec = read_spec(launch.spec)?;
         if !confined {
             root::resize_own(&spec.limits)?;
+            if let Some(listed) = &spec.programs {
+                programs::restrict(listed, spec.shell)?;
+            }
             privileges::drop_all()?;
             privileges::filter_inner()?;
             confined = true;
@@ -84,13 +91,18 @@ pub(super) fn live(
     }
 }
 
+/// Tells the caller, by the position that both have in this file, that the launch has been taken.
+fn take(state: &OwnedFd) -> Result<(), Failure> {
+    lseek(state, 0, Whence::SeekSet).at(Step::Descriptors)?;
+    Ok(())
+}
+
 /// Puts a launch's descriptors where the shell will have them.
 fn take_outputs([stdout, stderr]: [OwnedFd; 2]) -> Result<(), Failure> {
     for (from, to) in [(stdout, 1), (stderr, 2)] {
         // SAFETY: dup2 onto the standard descriptors, which nothing in this process owns.
-        if unsafe { libc::dup2(from.as_raw_fd(), to) } < 0 {
-            return Err((Step::Descriptors, Errno::last().to_string()));
-        }
+        let placed = unsafe { libc::dup2(from.as_raw_fd(), to) };
+        Errno::result(placed).at(Step::Descriptors)?;
     }
     Ok(())
 }
@@ -194,6 +206,7 @@ pub(super) fn spawn_shell(
         failed = shell::execute(spec, state, &last).err();
         126
     });
+    fault::point(Step::Fork)?;
     let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
     // SAFETY: this process has one thread, which waits until the child has executed or ended; the child
     // has a stack of its own, and uses what it borrows in no way that this one would not.
@@ -209,16 +222,14 @@ fn fork_shell(spec: &Spec, state: &OwnedFd, script: &[u8]) -> Result<Started, Fa
     let (failed, low) = pipe2(OFlag::O_CLOEXEC).at(Step::Fork)?;
     let tell = lift(&low).at(Step::Descriptors)?;
     drop(low);
-    // SAFETY: the process has one thread.
-    match unsafe { fork() }.at(Step::Fork)? {
+    match fork_at(Step::Fork)? {
         ForkResult::Child => {
             let Err(failure) = shell::wake(spec, state, script) else {
                 return Ok(Started::Here(spec.command.clone()));
             };
             let message = postcard::to_stdvec(&failure).unwrap_or_default();
             let _ = write(&tell, &message);
-            // SAFETY: ends the process at once; nothing is buffered.
-            unsafe { libc::_exit(126) }
+            exit(REFUSED)
         }
         ForkResult::Parent { child } => {
             drop(tell);

@@ -17,6 +17,7 @@
 
 mod basic;
 mod clean;
+mod fault;
 mod init;
 mod landlock;
 mod meter;
@@ -24,6 +25,7 @@ mod namespaces;
 mod network;
 mod privileges;
 mod probe;
+mod programs;
 mod reap;
 mod rlimits;
 mod root;
@@ -38,8 +40,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send};
-use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, fork};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
 
 pub use self::basic::{BASIC, run as basic};
 pub use self::probe::{PROBE, run as probe};
@@ -59,6 +61,11 @@ pub const SPEC_FD: RawFd = 4;
 pub const STATE_FD: RawFd = 5;
 /// The argument that makes the helper a server: it builds the root once, and then forks for each launch.
 pub const SERVE: &str = "serve";
+
+/// The helper's exit code where it has refused a launch.
+const REFUSED: i32 = 126;
+/// The helper's exit code, less the signal that ended PID 1 or the bash that waits.
+pub const KILLED_BY: i32 = 128;
 
 /// What a launch is given.
 struct Launch {
@@ -81,8 +88,17 @@ pub(crate) trait At<T> {
 
 impl<T, E: std::fmt::Display> At<T> for Result<T, E> {
     fn at(self, step: Step) -> Result<T, Failure> {
-        self.map_err(|e| (step, e.to_string()))
+        let value = self.map_err(|e| (step, e.to_string()))?;
+        fault::point(step)?;
+        Ok(value)
     }
+}
+
+/// Forks. The process has one thread, as everywhere in here.
+fn fork_at(step: Step) -> Result<ForkResult, Failure> {
+    fault::point(step)?;
+    // SAFETY: there is no other thread, whose locks the child would inherit.
+    unsafe { fork() }.map_err(|e| (step, e.to_string()))
 }
 
 /// Takes a descriptor that the caller has passed by its number; the shell shall not have it.
@@ -96,21 +112,24 @@ fn inherited(number: RawFd) -> Result<OwnedFd, Failure> {
 /// The whole of the helper; returns its exit code. The report goes to [`CONTROL_FD`].
 pub fn run(serve: bool) -> i32 {
     let Ok(control) = inherited(CONTROL_FD) else {
-        return 126;
+        return REFUSED;
     };
-    let ended = if serve {
-        server::run(control.as_raw_fd())
-    } else {
-        once(&control)
-    };
+    let ended = fault::read(std::env::args_os()).and_then(|()| {
+        if serve {
+            server::run(control.as_raw_fd())
+        } else {
+            once(&control)
+        }
+    });
     match ended {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(failure) => refuse(CONTROL_FD, failure),
     }
 }
 
-/// One launch, from the start. PID 1 is forked, and its death is the caller's to see in this process.
-fn once(control: &OwnedFd) -> Result<(), Failure> {
+/// One launch, from the start. PID 1 is forked, and its death is the caller's to see in this process' exit
+/// code.
+fn once(control: &OwnedFd) -> Result<i32, Failure> {
     close_from(STATE_FD + 1)?;
     hide()?;
     let launch = Launch {
@@ -119,8 +138,7 @@ fn once(control: &OwnedFd) -> Result<(), Failure> {
         state: inherited(STATE_FD)?,
     };
     namespaces::leave(namespaces::OWN | namespaces::TEMPLATE)?;
-    // SAFETY: the process has one thread.
-    match unsafe { fork() }.at(Step::Init)? {
+    match fork_at(Step::Init)? {
         ForkResult::Child => {
             let ended = root::enter_template()
                 .and_then(|()| root::add_own(&Limits::default()))
@@ -131,8 +149,19 @@ fn once(control: &OwnedFd) -> Result<(), Failure> {
         ForkResult::Parent { child } => {
             drop(launch);
             init::drop_outputs();
-            while matches!(waitpid(child, None), Err(Errno::EINTR)) {}
-            Ok(())
+            Ok(killed(child))
+        }
+    }
+}
+
+/// Waits for a child; the exit code that tells its parent's caller how it ended: above 128 for one that was
+/// killed, which is never its own doing, and 0 for one that has said all that there was to say.
+fn killed(child: Pid) -> i32 {
+    loop {
+        match waitpid(child, None) {
+            Err(Errno::EINTR) => {}
+            Ok(WaitStatus::Signaled(_, signal, _)) => return KILLED_BY + signal as i32,
+            _ => return 0,
         }
     }
 }
@@ -143,7 +172,12 @@ fn finish(control: &OwnedFd, ended: Result<(), Failure>) -> ! {
         Ok(()) => 0,
         Err(failure) => refuse(control.as_raw_fd(), failure),
     };
-    // SAFETY: ends the process at once; nothing is buffered.
+    exit(code)
+}
+
+/// Ends a forked process at once, and runs nothing of what it was forked from.
+fn exit(code: i32) -> ! {
+    // SAFETY: nothing is buffered.
     unsafe { libc::_exit(code) }
 }
 
@@ -188,12 +222,8 @@ fn receive<const DESCRIPTORS: usize>(
 
 fn close_from(first: RawFd) -> Result<(), Failure> {
     // SAFETY: closing descriptors that nothing in this process owns.
-    if unsafe { libc::close_range(first as u32, u32::MAX, 0) } != 0 {
-        return Err((
-            Step::Descriptors,
-            std::io::Error::last_os_error().to_string(),
-        ));
-    }
+    let closed = unsafe { libc::close_range(first as u32, u32::MAX, 0) };
+    Errno::result(closed).at(Step::Descriptors)?;
     Ok(())
 }
 
@@ -212,7 +242,7 @@ fn read_spec(file: OwnedFd) -> Result<Spec, Failure> {
 
 fn refuse(control: RawFd, (step, reason): Failure) -> i32 {
     send_report(control, &Report::of(Ended::Refused(step, reason)));
-    126
+    REFUSED
 }
 
 fn send_report(control: RawFd, report: &Report) {

@@ -6,9 +6,11 @@
 //! one launch, and the next one is forked. All end when the caller does.
 
 use std::ffi::CString;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{close, pipe2, read};
@@ -16,8 +18,8 @@ use nix::unistd::{close, pipe2, read};
 use super::namespaces::{self, SANDBOX_ID};
 use super::shell::Way;
 use super::{
-    At, CONTROL_FD, Failure, Launch, close_from, finish, hide, init, privileges, receive, root,
-    waiting,
+    At, CONTROL_FD, Failure, Launch, close_from, exit, fault, finish, hide, init, privileges,
+    receive, refuse, root, waiting,
 };
 use crate::error::Step;
 use crate::limits::Limits;
@@ -26,20 +28,20 @@ use crate::limits::Limits;
 const FAILURES: u32 = 3;
 
 /// Builds the template, and serves launches until the caller's end of the socket is closed: from within
-/// a bash that waits, where there is one.
-pub(super) fn run(socket: RawFd) -> Result<(), Failure> {
+/// a bash that waits, where there is one. Returns the exit code.
+pub(super) fn run(socket: RawFd) -> Result<i32, Failure> {
     close_from(CONTROL_FD + 1)?;
     hide()?;
     let library = waiting::library();
     namespaces::leave(namespaces::TEMPLATE)?;
     root::enter_template()?;
     if let Some(library) = library
-        && waiting::serve(&library)?
+        && let Some(code) = waiting::serve(&library)?
     {
-        return Ok(());
+        return Ok(code);
     }
     match serve(socket, Way::Executed)? {
-        None => Ok(()),
+        None => Ok(0),
         Some(_) => Err((Step::Exec, "the shell was not executed".into())),
     }
 }
@@ -53,10 +55,20 @@ pub(super) fn serve(socket: RawFd, way: Way) -> Result<Option<CString>, Failure>
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.at(Step::Init)?;
     let mut failures = 0;
     while failures < FAILURES {
-        let (taken, tell) = pipe2(OFlag::O_CLOEXEC).at(Step::Init)?;
-        if let Some(command) = fork_init(socket, tell, way)? {
-            return Ok(Some(command));
-        }
+        let taken = match fork_init(socket, way).or_else(|_| {
+            // The host may lack what a fork takes for a while only, and commands run: it is tried
+            // again when there is a launch, and only that launch is refused.
+            wait_for_launch(socket)?;
+            fork_init(socket, way)
+        }) {
+            Ok(Forked::Here(command)) => return Ok(Some(command)),
+            Ok(Forked::Child(taken)) => taken,
+            Err(_) if has_ended(socket) => return Ok(None),
+            Err(failure) => {
+                refuse_launch(socket, failure)?;
+                continue;
+            }
+        };
         let mut byte = [0];
         match read(&taken, &mut byte) {
             Ok(0) if has_ended(socket) => return Ok(None),
@@ -73,19 +85,45 @@ pub(super) fn serve(socket: RawFd, way: Way) -> Result<Option<CString>, Failure>
 
 /// True where the caller's end is closed.
 fn has_ended(socket: RawFd) -> bool {
-    let mut watched = libc::pollfd {
-        fd: socket,
-        events: 0,
-        revents: 0,
-    };
-    // SAFETY: poll writes to the one element that it is given.
-    let ready = unsafe { libc::poll(&raw mut watched, 1, 0) };
-    ready != 0
+    let mut watched = [PollFd::new(borrowed(socket), PollFlags::empty())];
+    poll(&mut watched, PollTimeout::ZERO) != Ok(0)
 }
 
-/// Forks a PID 1, which waits for a launch; it says on `tell` that it has one.
-fn fork_init(socket: RawFd, tell: OwnedFd, way: Way) -> Result<Option<CString>, Failure> {
+/// Returns when there is a launch, or the caller's end is closed.
+fn wait_for_launch(socket: RawFd) -> Result<(), Failure> {
+    let mut watched = [PollFd::new(borrowed(socket), PollFlags::POLLIN)];
+    match poll(&mut watched, PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(e) => Err((Step::Init, e.to_string())),
+    }
+}
+
+/// Takes a launch, and tells its caller why it cannot be.
+fn refuse_launch(socket: RawFd, failure: Failure) -> Result<(), Failure> {
+    if let Some([_, _, control, _, _]) = receive(socket)? {
+        refuse(control.as_raw_fd(), failure);
+    }
+    Ok(())
+}
+
+fn borrowed(socket: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: the server's socket is open as long as the server is.
+    unsafe { BorrowedFd::borrow_raw(socket) }
+}
+
+/// Where PID 1 is.
+enum Forked {
+    /// This process' child, which says by this pipe that it has a launch.
+    Child(OwnedFd),
+    /// Here, and confined: this is what it shall run.
+    Here(CString),
+}
+
+/// Forks a PID 1, which waits for a launch.
+fn fork_init(socket: RawFd, way: Way) -> Result<Forked, Failure> {
+    let (taken, tell) = pipe2(OFlag::O_CLOEXEC).at(Step::Init)?;
     let flags = (namespaces::OWN | CloneFlags::from_bits_retain(libc::SIGCHLD)).bits();
+    fault::point(Step::Namespaces)?;
     // SAFETY: like fork, without memory or stack to share; the process has one thread.
     match unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(flags), 0, 0, 0, 0) } {
         -1 => Err((
@@ -93,10 +131,13 @@ fn fork_init(socket: RawFd, tell: OwnedFd, way: Way) -> Result<Option<CString>, 
             std::io::Error::last_os_error().to_string(),
         )),
         0 => {
+            drop(taken);
             let ready = become_init();
-            let Ok(Some([stdout, stderr, control, spec, state])) = receive(socket) else {
-                // SAFETY: ends the process at once; nothing is buffered.
-                unsafe { libc::_exit(0) }
+            let [stdout, stderr, control, spec, state] = match receive(socket) {
+                Ok(Some(launch)) => launch,
+                Ok(None) => exit(0),
+                // Whose launch it was is not known; its caller looks here.
+                Err(failure) => exit(refuse(socket, failure)),
             };
             let _ = nix::unistd::write(&tell, b"T");
             drop(tell);
@@ -107,12 +148,12 @@ fn fork_init(socket: RawFd, tell: OwnedFd, way: Way) -> Result<Option<CString>, 
                 state,
             };
             match ready.and_then(|()| init::live(&control, launch, way, true)) {
-                Ok(Some(command)) => Ok(Some(command)),
+                Ok(Some(command)) => Ok(Forked::Here(command)),
                 Ok(None) => finish(&control, Ok(())),
                 Err(failure) => finish(&control, Err(failure)),
             }
         }
-        _ => Ok(None),
+        _ => Ok(Forked::Child(taken)),
     }
 }
 

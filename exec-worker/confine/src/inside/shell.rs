@@ -5,13 +5,14 @@ use std::ffi::CStr;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, execve, setsid};
 
-use super::{At, Failure, rlimits, standard};
+use super::{At, Failure, fault, rlimits, standard};
 use crate::error::Step;
 use crate::shell::{COMMAND_FD, SCRIPT_FD, executed, state_fd};
 use crate::spec::{HOME, Spec};
@@ -67,7 +68,8 @@ fn confine(spec: &Spec, state: &OwnedFd) -> Result<(), Failure> {
     place(&null, 0)?;
     // Only now: the numbers above may lie past the limit on descriptors.
     rlimits::set(&spec.limits)?;
-    enter_cwd(&spec.cwd)
+    enter_cwd(&spec.cwd)?;
+    fault::point(Step::Exec)
 }
 
 /// The working directory may be gone: a session must not be stuck for that.
@@ -94,11 +96,7 @@ pub(super) fn memory_file(name: &CStr, bytes: &[u8]) -> Result<OwnedFd, Failure>
 /// Puts a copy under the number that the shell's script knows, open across `execve`.
 pub(super) fn place(fd: &OwnedFd, number: RawFd) -> Result<(), Failure> {
     // SAFETY: dup2 onto a number that nothing in this process owns.
-    if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 {
-        return Err((
-            Step::Descriptors,
-            std::io::Error::last_os_error().to_string(),
-        ));
-    }
+    let placed = unsafe { libc::dup2(fd.as_raw_fd(), number) };
+    Errno::result(placed).at(Step::Descriptors)?;
     Ok(())
 }

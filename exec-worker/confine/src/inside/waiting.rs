@@ -5,6 +5,7 @@
 //! Nothing of a command reaches the bash that forks; a launch is received and read by PID 1. What all
 //! its forks share is the layout of their memory.
 
+use std::convert::Infallible;
 use std::ffi::{CString, c_int};
 use std::fs::File;
 use std::os::fd::{OwnedFd, RawFd};
@@ -14,10 +15,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, execve, fork};
+use nix::unistd::{ForkResult, execve};
 
 use super::shell::{Way, memory_file, place};
-use super::{At, CONTROL_FD, Failure, close_from, hide, refuse, server};
+use super::{
+    At, CONTROL_FD, Failure, KILLED_BY, REFUSED, close_from, exit, fault, fork_at, hide, refuse,
+    server,
+};
 use crate::error::Step;
 use crate::shell::{BASH_STATE_FD, SCRIPT_FD, Shell, waiting_environment, waiting_script};
 
@@ -38,26 +42,30 @@ pub(super) fn library() -> Option<OwnedFd> {
     Some(File::open(beside).ok()?.into())
 }
 
-/// Runs a bash that serves launches on [`CONTROL_FD`], until it ends; false where it cannot.
-pub(super) fn serve(library: &OwnedFd) -> Result<bool, Failure> {
-    // SAFETY: the process has one thread.
-    match unsafe { fork() }.at(Step::Fork)? {
+/// Runs a bash that serves launches on [`CONTROL_FD`], until it ends; returns the helper's exit code then.
+/// `None` where bash cannot load the library.
+pub(super) fn serve(library: &OwnedFd) -> Result<Option<i32>, Failure> {
+    match fork_at(Step::Fork)? {
         ForkResult::Child => {
-            let _ = become_bash(library);
-            // SAFETY: ends the process at once; nothing is buffered.
-            unsafe { libc::_exit(NOT_LOADED) }
+            let Err(failure) = become_bash(library);
+            exit(refuse(CONTROL_FD, failure))
         }
         ForkResult::Parent { child } => loop {
-            match waitpid(child, None) {
-                Err(Errno::EINTR) => {}
-                Ok(WaitStatus::Exited(_, NOT_LOADED)) => return Ok(false),
-                _ => return Ok(true),
-            }
+            return match waitpid(child, None) {
+                Err(Errno::EINTR) => continue,
+                Ok(WaitStatus::Exited(_, NOT_LOADED)) => Ok(None),
+                Ok(WaitStatus::Exited(_, code @ (0 | REFUSED))) => Ok(Some(code)),
+                Ok(WaitStatus::Exited(_, code)) => {
+                    Err((Step::Exec, format!("bash exited with code {code}")))
+                }
+                Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(KILLED_BY + signal as i32)),
+                other => Err((Step::Exec, format!("waiting for bash: {other:?}"))),
+            };
         },
     }
 }
 
-fn become_bash(library: &OwnedFd) -> Result<(), Failure> {
+fn become_bash(library: &OwnedFd) -> Result<Infallible, Failure> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).at(Step::Init)?;
     // Rust's runtime ignores SIGPIPE, and what is ignored stays so across execve.
     // SAFETY: no handler is installed, only the default.
@@ -73,10 +81,12 @@ fn become_bash(library: &OwnedFd) -> Result<(), Failure> {
     let file = format!("BASH_ENV=/proc/self/fd/{WAITING_FD}");
     environment.push(CString::new(file).at(Step::Exec)?);
     // The text after -c is what the builtin replaces.
-    let arguments = [c"bash", c"-c", c":", c"bash"];
+    let mut arguments = vec![c"bash", c"-c", c":", c"bash"];
     nix::unistd::chdir(crate::spec::HOME).at(Step::Exec)?;
-    let never = execve(c"/bin/bash", &arguments, &environment).at(Step::Exec)?;
-    match never {}
+    fault::point(Step::Exec)?;
+    let fault = fault::argument();
+    arguments.extend(fault.as_deref());
+    execve(c"/bin/bash", &arguments, &environment).at(Step::Exec)
 }
 
 /// For the builtin, within bash: serves launches, and returns in a process that is confined and has a
@@ -87,7 +97,9 @@ pub fn wait() -> Option<CString> {
         return None;
     }
     let signals = Signals::take();
-    let ended = prepare().and_then(|()| server::serve(CONTROL_FD, Way::Waiting));
+    let ended = fault::read(std::env::args_os())
+        .and_then(|()| prepare())
+        .and_then(|()| server::serve(CONTROL_FD, Way::Waiting));
     let code = match ended {
         Ok(Some(command)) => {
             signals.put_back();
@@ -99,8 +111,8 @@ pub fn wait() -> Option<CString> {
         Ok(None) => 0,
         Err(failure) => refuse(CONTROL_FD, failure),
     };
-    // SAFETY: ends the process at once, with no trap of bash's; nothing is buffered.
-    unsafe { libc::_exit(code) }
+    // With no trap of bash's.
+    exit(code)
 }
 
 fn prepare() -> Result<(), Failure> {

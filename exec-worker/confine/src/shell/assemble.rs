@@ -155,13 +155,16 @@ pub(crate) fn waiting_session(spec: &Spec) -> Option<Vec<u8>> {
         return None;
     }
     let mut script = Vec::new();
-    let base = spec.shell.base_environment();
-    let has = |name: &CStr, value: &CStr| {
-        base.iter()
-            .any(|(n, v)| name.to_bytes() == n.as_bytes() && value.to_bytes() == v.as_bytes())
-    };
-    session_part(spec, |name, value| !has(name, value), &mut script);
+    let new = |name: &CStr, value: &CStr| !has_base(spec.shell, name, value);
+    session_part(spec, new, &mut script);
     Some(script)
+}
+
+/// True for what every session has, and a bash that waits therefore too.
+pub(super) fn has_base(shell: Shell, name: &CStr, value: &CStr) -> bool {
+    let is =
+        |(n, v): &(&str, &str)| name.to_bytes() == n.as_bytes() && value.to_bytes() == v.as_bytes();
+    shell.base_environment().iter().any(is)
 }
 
 /// Saving the state at the end, the same for every command.
@@ -183,9 +186,9 @@ fn session_part(spec: &Spec, chosen: impl Fn(&CStr, &CStr) -> bool, script: &mut
     script.extend_from_slice(&spec.shell_state);
 }
 
-fn export(spec: &Spec, chosen: impl Fn(&CStr, &CStr) -> bool, script: &mut Vec<u8>) {
+pub(super) fn export(spec: &Spec, chosen: impl Fn(&CStr, &CStr) -> bool, script: &mut Vec<u8>) {
     for (name, value) in &spec.env {
-        if chosen(name, value) && !READ_ONLY.contains(&name.to_bytes()) && !is_ours(name) {
+        if chosen(name, value) && !is_read_only(name) && !is_ours(name) {
             script.extend_from_slice(b"export ");
             script.extend_from_slice(name.as_bytes());
             script.push(b'=');
@@ -199,12 +202,16 @@ fn export(spec: &Spec, chosen: impl Fn(&CStr, &CStr) -> bool, script: &mut Vec<u
 }
 
 /// The names of our own variables are nobody's to set.
-fn is_ours(name: &CStr) -> bool {
+pub(super) fn is_ours(name: &CStr) -> bool {
     name.to_bytes().starts_with(OURS.as_bytes())
 }
 
-fn by_script(name: &CStr) -> bool {
-    NOT_BY_ENVIRONMENT.contains(&name.to_bytes()) || READ_ONLY.contains(&name.to_bytes())
+pub(super) fn is_read_only(name: &CStr) -> bool {
+    READ_ONLY.contains(&name.to_bytes())
+}
+
+pub(super) fn by_script(name: &CStr) -> bool {
+    NOT_BY_ENVIRONMENT.contains(&name.to_bytes()) || is_read_only(name)
 }
 
 fn variable(name: &CStr, value: &CStr) -> CString {

@@ -96,7 +96,7 @@ pub(super) fn is_name(name: &str) -> bool {
         && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
 }
 
-/// The bytes that a word of quoted and unquoted parts stands for.
+/// The bytes that a word of quoted and unquoted parts stands for; a shell's value has no NUL among them.
 fn unquote(word: &[u8]) -> Option<Vec<u8>> {
     let mut value = Vec::new();
     let mut rest = word;
@@ -119,7 +119,7 @@ fn unquote(word: &[u8]) -> Option<Vec<u8>> {
             }
         };
     }
-    Some(value)
+    (!value.contains(&0)).then_some(value)
 }
 
 fn double_quoted<'a>(mut rest: &'a [u8], value: &mut Vec<u8>) -> Option<&'a [u8]> {

@@ -10,6 +10,9 @@ mod declarations;
 mod prepare;
 mod state;
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 use std::os::fd::RawFd;
 
 pub(crate) use assemble::{

@@ -31,6 +31,8 @@ pub struct Start<'a> {
     pub env: &'a BTreeMap<String, String>,
     /// The rest of the session's state, as a script.
     pub shell_state: &'a str,
+    /// The programs that it may run besides the shell; `None` is any.
+    pub programs: Option<&'a [String]>,
 }
 
 impl Shell {
@@ -103,6 +105,10 @@ impl Shell {
             cwd: c_string(start.cwd)?,
             shell_state: start.shell_state.into(),
             limits,
+            programs: start
+                .programs
+                .map(|listed| listed.iter().map(|p| c_string(p.as_str())).collect())
+                .transpose()?,
         })
     }
 }

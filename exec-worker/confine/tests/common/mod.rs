@@ -28,6 +28,7 @@ pub struct Session {
     pub env: BTreeMap<String, String>,
     pub shell_state: String,
     pub limits: Limits,
+    pub programs: Option<Vec<String>>,
     pub shell: Shell,
     /// Under which what serves it is kept for its next command.
     pub key: Option<u128>,
@@ -61,6 +62,7 @@ impl Session {
             cwd: confine::HOME.into(),
             env: BTreeMap::new(),
             shell_state: String::new(),
+            programs: None,
             limits: Limits::default(),
             shell: Shell::Bash,
             key: None,
@@ -77,6 +79,7 @@ impl Session {
             cwd: &self.cwd,
             env: &self.env,
             shell_state: &self.shell_state,
+            programs: self.programs.as_deref(),
         };
         let spec = self
             .shell
@@ -85,14 +88,25 @@ impl Session {
         Running::start(launcher, self.key, &spec).expect("the launcher starts")
     }
 
+    /// Waits until the command has printed something.
+    #[allow(dead_code)]
+    pub fn start_printing(&self, launcher: &Launcher, command: &str) -> Running {
+        let mut running = self.start_by(launcher, command);
+        loop {
+            assert!(running.pump().expect("pump").is_none(), "it has ended");
+            if !running.output().bytes.is_empty() {
+                return running;
+            }
+            until_readable(&running);
+        }
+    }
+
     pub fn finish(&mut self, mut running: Running) -> Ran {
         let outcome = loop {
             if let Some(outcome) = running.pump().expect("pump") {
                 break outcome;
             }
-            let mut fds = [PollFd::new(running.as_fd(), PollFlags::POLLIN)];
-            let ready = poll(&mut fds, PollTimeout::from(30_000_u16)).expect("poll");
-            assert!(ready > 0, "nothing happened for 30 s");
+            until_readable(&running);
         };
         let state = State::read(&outcome.state, &self.env);
         if let (Ended::Exited(_), Ok(state)) = (&outcome.report.ended, &state) {
@@ -125,4 +139,10 @@ impl Session {
             .iter()
             .fold(String::new(), |_, command| self.run(command).text())
     }
+}
+
+fn until_readable(running: &Running) {
+    let mut fds = [PollFd::new(running.as_fd(), PollFlags::POLLIN)];
+    let ready = poll(&mut fds, PollTimeout::from(30_000_u16)).expect("poll");
+    assert!(ready > 0, "nothing happened for 30 s");
 }

@@ -26,6 +26,9 @@ pub(super) fn run(control: &OwnedFd, launch: Launch, private: &Private) -> Resul
     let watch = Watch::new()?;
     let names = Names::of(private.path());
     let mut spec = names.put_in(&read_spec(launch.spec)?);
+    if spec.programs.is_some() {
+        return Err((Step::Programs, "only the level strict can".into()));
+    }
     let mut state = File::from(lift(&launch.state).at(Step::Descriptors)?);
     drop(launch.state);
     state.rewind().at(Step::Descriptors)?;

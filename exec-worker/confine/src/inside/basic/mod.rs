@@ -21,12 +21,12 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, Uid, fork};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, Uid};
 
 use super::{
-    At, CONTROL_FD, Failure, Launch, SPEC_FD, STATE_FD, close_from, finish, hide, inherited, init,
-    namespaces, privileges, refuse,
+    At, CONTROL_FD, Failure, Launch, REFUSED, SPEC_FD, STATE_FD, close_from, fault, finish,
+    fork_at, hide, inherited, init, killed, namespaces, privileges, refuse,
 };
 use crate::error::Step;
 
@@ -39,16 +39,18 @@ pub const BASIC: &str = "basic";
 /// The whole of the helper; returns its exit code. The report goes to [`CONTROL_FD`].
 pub fn run(temporary: Option<OsString>) -> i32 {
     let Ok(control) = inherited(CONTROL_FD) else {
-        return 126;
+        return REFUSED;
     };
-    match keep(&control, Path::new(&temporary.unwrap_or_default())) {
-        Ok(()) => 0,
+    let kept = fault::read(std::env::args_os())
+        .and_then(|()| keep(&control, Path::new(&temporary.unwrap_or_default())));
+    match kept {
+        Ok(code) => code,
         Err(failure) => refuse(control.as_raw_fd(), failure),
     }
 }
 
 /// The keeper. It holds nothing that the caller waits for, so that the caller may kill it.
-fn keep(control: &OwnedFd, temporary: &Path) -> Result<(), Failure> {
+fn keep(control: &OwnedFd, temporary: &Path) -> Result<i32, Failure> {
     close_from(STATE_FD + 1)?;
     let launch = Launch {
         outputs: None,
@@ -60,11 +62,10 @@ fn keep(control: &OwnedFd, temporary: &Path) -> Result<(), Failure> {
     prctl::set_child_subreaper(true).at(Step::Init)?;
     let domain = Domain::enter()?;
     let private = Private::make(temporary)?;
-    // SAFETY: the process has one thread.
-    match unsafe { fork() } {
-        Err(e) => {
+    match fork_at(Step::Init) {
+        Err(failure) => {
             let _ = private.remove();
-            Err((Step::Init, e.to_string()))
+            Err(failure)
         }
         Ok(ForkResult::Child) => {
             let guarded = guard::run(control, launch, &private);
@@ -75,18 +76,13 @@ fn keep(control: &OwnedFd, temporary: &Path) -> Result<(), Failure> {
         Ok(ForkResult::Parent { child }) => {
             drop(launch);
             init::drop_outputs();
-            let status = loop {
-                match waitpid(child, None) {
-                    Err(Errno::EINTR) => {}
-                    status => break status,
-                }
-            };
-            if !matches!(status, Ok(WaitStatus::Exited(..))) {
+            let code = killed(child);
+            if code != 0 {
                 domain.end_everything();
                 while !matches!(waitpid(Pid::from_raw(-1), None), Err(Errno::ECHILD)) {}
                 let _ = private.remove();
             }
-            Ok(())
+            Ok(code)
         }
     }
 }
