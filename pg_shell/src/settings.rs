@@ -68,6 +68,14 @@ pub fn register() {
         // Inside a security-restricted operation, code of a lesser user may be running.
         GucFlags::NOT_WHILE_SEC_REST | GucFlags::SUPERUSER_ONLY,
     );
+    GucRegistry::define_enum_guc(
+        c"pg_shell.level",
+        c"How run_command's child is confined.",
+        c"basic is weaker, for hosts without user namespaces: see shell.confinement().",
+        &LEVEL,
+        GucContext::Suset,
+        GucFlags::NOT_WHILE_SEC_REST,
+    );
     register_max_limits();
     GucRegistry::define_string_guc(
         c"pg_shell.programs",

@@ -147,7 +147,7 @@ mod tests {
         fs::create_dir_all(home.join("a/2/b")).unwrap();
         fs::write(home.join("1/2/file"), "x").unwrap();
         for closed in ["1/2/3", "1/2", "1"] {
-            fs::set_permissions(home.join(closed), fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(home.join(closed), fs::Permissions::from_mode(0o0)).unwrap();
         }
         // Deeper than descriptors, or a path, would reach.
         let mut deep = open_below(&private.above, &private.name).unwrap();

@@ -1,7 +1,7 @@
 //! Programs, libraries and folders that a launch uses.
 
 use std::ffi::{CString, OsStr};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::fcntl::{OFlag, open};
@@ -22,7 +22,16 @@ const LIBRARY_FD: RawFd = 3;
 
 /// Must be asked for before anything else is opened.
 pub(super) fn library() -> Library {
-    Library(waiting::library().filter(|library| library.as_raw_fd() <= LIBRARY_FD))
+    let Some(library) = waiting::library() else {
+        return Library(None);
+    };
+    if library.as_raw_fd() == LIBRARY_FD {
+        return Library(Some(library));
+    }
+    // SAFETY: what has this number came from the caller by oversight, and nothing in this process owns it.
+    let placed = unsafe { libc::dup2(library.as_raw_fd(), LIBRARY_FD) };
+    // SAFETY: dup2 has just made it, for this alone.
+    Library((placed == LIBRARY_FD).then(|| unsafe { OwnedFd::from_raw_fd(LIBRARY_FD) }))
 }
 
 impl Library {
