@@ -281,19 +281,21 @@ fn refused_where_a_step_fails() {
 
 #[test]
 fn run_command_is_refused_where_a_step_fails() {
-    let launcher = Wrapper::new();
     let db = db();
-    db.run(&format!(
-        "set pg_shell.launcher = '{}'",
-        launcher.path().display()
-    ));
+    let set = |launcher: &Wrapper| {
+        let path = launcher.path();
+        db.run(&format!("set pg_shell.launcher = '{}'", path.display()));
+    };
+    let sound = Wrapper::new();
     let call = "select output from shell.run_command('/tmp', '{}', 'echo ran')";
     for (fault, step) in [
         ("Hostname", "setting the hostname"),
         ("Capabilities", "dropping capabilities"),
         ("Exec", "starting the shell"),
     ] {
+        let launcher = Wrapper::new();
         launcher.fail(&format!("fail={fault}"));
+        set(&launcher);
         let refusal = db.refused(call, &[]);
         assert_eq!(
             (refusal.code.as_str(), refusal.message),
@@ -303,7 +305,7 @@ fn run_command_is_refused_where_a_step_fails() {
             )
         );
         assert!(refusal.hint.starts_with("Nothing was run"));
-        launcher.fail("");
+        set(&sound);
         assert_eq!(db.one::<String>(call, &[]), "ran\n");
     }
     for program in ["/bin/true", "/bin/false"] {

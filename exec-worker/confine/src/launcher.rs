@@ -196,6 +196,16 @@ impl Launcher {
         self.kept.end_older(Duration::ZERO);
     }
 
+    /// What a server has forked dies with it, a moment later.
+    fn forget_kept_of_the_dead(&self) {
+        if let Some(server) = &self.server
+            && let Some(Hold(running)) = &*server.lock().unwrap_or_else(PoisonError::into_inner)
+            && running.helper().reap()
+        {
+            self.kept.end_older(Duration::ZERO);
+        }
+    }
+
     /// Hands a launch over: to the PID 1 that was kept for `key`, where there is one.
     pub(crate) fn launch(
         &self,
@@ -205,6 +215,7 @@ impl Launcher {
         let keep = key
             .filter(|_| self.server.is_some())
             .map(|key| (self.kept.clone(), key));
+        self.forget_kept_of_the_dead();
         if let Some((kept, key)) = &keep
             && let Some(control) = kept.take(*key)
             && given.send_again(&control).is_ok()

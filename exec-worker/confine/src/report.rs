@@ -48,6 +48,8 @@ pub struct Report {
     pub peak_memory_bytes: u64,
     /// True where PID 1 waits for another command.
     pub kept: bool,
+    /// Nanoseconds that each step took, where the helper was told to clock them.
+    pub steps: Vec<(Step, u64)>,
 }
 
 impl Report {
@@ -58,6 +60,7 @@ impl Report {
             cpu_us: 0,
             peak_memory_bytes: 0,
             kept: false,
+            steps: Vec::new(),
         }
     }
 

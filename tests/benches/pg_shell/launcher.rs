@@ -1,16 +1,19 @@
 //! The launcher alone: a confined shell against a bare one and against bubblewrap, with no database.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use confine::shell::{Shell, Start};
-use confine::{Ended, HOME, Launcher, Limits, Running};
+use confine::{Ended, HOME, Launcher, Limits, Running, Step};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::bare;
+use crate::table::median;
 
 /// What `true` took, each a time a turn.
 #[derive(Default)]
@@ -35,9 +38,9 @@ pub fn compare(launcher: &Path, shell: Shell, count: usize) -> Times {
             what();
             began.elapsed()
         };
-        let again = took(&|| run(&launcher, Some(1), shell));
+        let again = took(&|| drop(run(&launcher, Some(1), shell)));
         let bare = took(&|| bare::spawn(shell, "true"));
-        let first = took(&|| run(&launcher, None, shell));
+        let first = took(&|| drop(run(&launcher, None, shell)));
         // The one that waits next is forked, with its namespaces, when one was taken.
         std::thread::sleep(Duration::from_millis(5));
         let bubblewrap = took(&|| bubblewrap(shell));
@@ -78,7 +81,40 @@ fn bubblewrap(shell: Shell) {
     assert!(status.is_ok_and(|s| s.success()), "bwrap runs true");
 }
 
-fn run(launcher: &Launcher, session: Option<u128>, shell: Shell) {
+/// What each step of a launch takes, in nanoseconds, for a helper that takes all of them anew.
+pub fn steps(launcher: &Path, count: usize) -> Vec<(Step, u64)> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clocked = folder.path().join("clocked");
+    let script = format!("#!/bin/sh\nexec '{}' \"$@\" clock\n", launcher.display());
+    std::fs::write(&clocked, script).expect("a script");
+    std::fs::set_permissions(&clocked, Permissions::from_mode(0o755)).expect("a script");
+    let launcher = Launcher::spawning(clocked);
+    let mut all: BTreeMap<u8, (Step, Vec<Duration>)> = BTreeMap::new();
+    for _ in 0..count {
+        for (step, spent) in run(&launcher, None, Shell::Sh) {
+            let (_, times) = all.entry(step as u8).or_insert((step, Vec::new()));
+            times.push(Duration::from_nanos(spent));
+        }
+    }
+    let median = |(step, times): (Step, Vec<Duration>)| (step, median(&times).as_nanos() as u64);
+    all.into_values().map(median).collect()
+}
+
+/// When a step of the launch is taken, where the worker's server takes it.
+pub fn when(step: Step) -> &'static str {
+    match step {
+        Step::Hostname => "once a worker",
+        Step::Namespaces | Step::IdMap | Step::Network | Step::Root => {
+            "for a session's first command, ahead of it"
+        }
+        Step::Capabilities | Step::NoNewPrivs | Step::Seccomp | Step::Programs => {
+            "for a session's first command"
+        }
+        _ => "for each command",
+    }
+}
+
+fn run(launcher: &Launcher, session: Option<u128>, shell: Shell) -> Vec<(Step, u64)> {
     let env = BTreeMap::new();
     let start = Start {
         command: "true",
@@ -106,4 +142,5 @@ fn run(launcher: &Launcher, session: Option<u128>, shell: Shell) {
         Ended::Exited(0),
         "the launcher runs true"
     );
+    outcome.report.steps
 }

@@ -130,6 +130,21 @@ async fn measure(size: Size) {
         let large = bench.speed(&what).await;
         bench.growth(&small, &large);
     }
+    if wanted("steps") {
+        print_steps(&cluster, bench.size.pairs);
+    }
+}
+
+/// What a launch is made of.
+fn print_steps(cluster: &Cluster, count: usize) {
+    println!("\n| step of a launch, all taken anew | µs, median | taken |\n|---|---|---|");
+    let mut total = 0;
+    for (step, nanoseconds) in launcher::steps(&cluster.launcher(), count) {
+        total += nanoseconds;
+        let micros = nanoseconds as f64 / 1e3;
+        println!("| {step} | {micros:.1} | {} |", launcher::when(step));
+    }
+    println!("| all | {:.1} | |", total as f64 / 1e3);
 }
 
 impl Bench<'_> {

@@ -20,8 +20,8 @@ use super::meter::{self, Whose};
 use super::reap::{Reaper, Usage};
 use super::shell::{self, Way};
 use super::{
-    At, Failure, Launch, REFUSED, clean, exit, fault, fork_at, privileges, programs, read_spec,
-    receive, root, send_report,
+    At, Failure, Launch, REFUSED, clean, clock, exit, fault, fork_at, privileges, programs,
+    read_spec, receive, root, send_report,
 };
 use crate::error::Step;
 use crate::limits::Limits;
@@ -63,9 +63,7 @@ pub(super) fn live(
         let spec = read_spec(launch.spec)?;
         if !confined {
             root::resize_own(&spec.limits)?;
-            if let Some(listed) = &spec.programs {
-                programs::restrict(listed, spec.shell)?;
-            }
+            programs::restrict(spec.programs.as_deref(), spec.shell)?;
             privileges::drop_all()?;
             privileges::filter_inner()?;
             confined = true;
@@ -167,6 +165,7 @@ fn run(
         cpu_us,
         peak_memory_bytes,
         kept: false,
+        steps: clock::spent(),
     }))
 }
 
@@ -210,10 +209,11 @@ pub(super) fn spawn_shell(
     let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
     // SAFETY: this process has one thread, which waits until the child has executed or ended; the child
     // has a stack of its own, and uses what it borrows in no way that this one would not.
-    let pid = unsafe { clone(child, &mut stack, flags, Some(libc::SIGCHLD)) }.at(Step::Fork)?;
-    match failed {
-        Some(failure) => Err(failure),
-        None => Ok(pid),
+    let pid = unsafe { clone(child, &mut stack, flags, Some(libc::SIGCHLD)) };
+    match (failed, pid) {
+        (Some(failure), _) => Err(failure),
+        // No point where it fails: the command may be running.
+        (None, pid) => pid.map_err(|e| (Step::Fork, e.to_string())),
     }
 }
 

@@ -47,7 +47,8 @@ pub(super) fn used_up(limits: &Limits, spent: Usage, whose: Whose) -> Option<Use
     }
     if cpu_us > limits.cpu_seconds.saturating_mul(1_000_000) {
         Some(Used::Cpu)
-    } else if memory_bytes > limits.memory_bytes {
+    } else if memory_bytes > limits.memory_bytes.saturating_add(limits.memory_bytes / 4) {
+        // A quarter more than one process may have, so that one alone, which the kernel says no to, can say so.
         Some(Used::Memory)
     } else {
         None

@@ -17,6 +17,7 @@
 
 mod basic;
 mod clean;
+mod clock;
 mod fault;
 mod init;
 mod landlock;
@@ -89,6 +90,7 @@ pub(crate) trait At<T> {
 impl<T, E: std::fmt::Display> At<T> for Result<T, E> {
     fn at(self, step: Step) -> Result<T, Failure> {
         let value = self.map_err(|e| (step, e.to_string()))?;
+        clock::mark(step);
         fault::point(step)?;
         Ok(value)
     }
@@ -114,6 +116,7 @@ pub fn run(serve: bool) -> i32 {
     let Ok(control) = inherited(CONTROL_FD) else {
         return REFUSED;
     };
+    clock::read(std::env::args_os());
     let ended = fault::read(std::env::args_os()).and_then(|()| {
         if serve {
             server::run(control.as_raw_fd())

@@ -12,15 +12,18 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
 
-use super::{At, Failure};
+use super::{At, Failure, fault};
 use crate::error::Step;
 use crate::shell::Shell;
 
 /// Folders of shared libraries, with the loader: each architecture has its own, and on some systems another.
 const LIBRARIES: &[&str] = &["/usr/lib64", "/usr/lib32", "/usr/libx32"];
 
-/// Restricts this namespace to these programs and the shell.
-pub(super) fn restrict(programs: &[CString], shell: Shell) -> Result<(), Failure> {
+/// Restricts this namespace to these programs and the shell, where they are listed.
+pub(super) fn restrict(programs: Option<&[CString]>, shell: Shell) -> Result<(), Failure> {
+    let Some(programs) = programs else {
+        return fault::point(Step::Programs);
+    };
     let mut kept = Vec::new();
     for program in programs {
         let path = Path::new(OsStr::from_bytes(program.as_bytes()));

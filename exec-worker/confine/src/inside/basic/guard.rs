@@ -44,7 +44,9 @@ pub(super) fn run(control: &OwnedFd, launch: Launch, private: &Private) -> Resul
         domain::confirm_closed()?;
         privileges::filter_inner()?;
         privileges::filter_basic()
-    })?;
+    });
+    // Whatever was started of it ends, should this fail.
+    let shell = shell.inspect_err(|_| domain.end_everything())?;
     drop(held);
     init::drop_outputs();
     let mut reaper = Reaper::new(shell);
@@ -58,7 +60,10 @@ pub(super) fn run(control: &OwnedFd, launch: Launch, private: &Private) -> Resul
     domain.end_everything();
     let usage = reaper.collect_everything();
     let ended = ended?;
-    translate(&mut state, &names).at(Step::Descriptors)?;
+    if translate(&mut state, &names).is_err() {
+        // It has run; what is lost is its state.
+        let _ = state.rewind();
+    }
     // Before the report: who has it may look for the folder.
     let _ = private.remove();
     let report = Report {

@@ -77,11 +77,10 @@ fn keep(control: &OwnedFd, temporary: &Path) -> Result<i32, Failure> {
             drop(launch);
             init::drop_outputs();
             let code = killed(child);
-            if code != 0 {
-                domain.end_everything();
-                while !matches!(waitpid(Pid::from_raw(-1), None), Err(Errno::ECHILD)) {}
-                let _ = private.remove();
-            }
+            // A guard that was killed has ended nothing.
+            domain.end_everything();
+            while !matches!(waitpid(Pid::from_raw(-1), None), Err(Errno::ECHILD)) {}
+            let _ = private.remove();
             Ok(code)
         }
     }
