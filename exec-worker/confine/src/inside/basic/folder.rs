@@ -42,12 +42,12 @@ impl Private {
             .and_then(|mut file| file.read_exact(&mut random))
             .at(Step::Folder)?;
         let name = format!("pg_shell-{:032x}", u128::from_ne_bytes(random));
-        mkdirat(&above_fd, name.as_str(), Mode::S_IRWXU).map_err(|e| about(&e))?;
         let made = Private {
             path: above_path.join(&name),
             above: above_fd,
             name: CString::new(name).at(Step::Folder)?,
         };
+        mkdirat(&made.above, made.name.as_c_str(), Mode::S_IRWXU).map_err(|e| about(&e))?;
         if let Err(e) = made.furnish() {
             let _ = made.remove();
             return Err(about(&e));
