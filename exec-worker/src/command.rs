@@ -259,8 +259,11 @@ impl End {
         if let Some(limit) = outcome.exceeded(limits, output) {
             let failure = match limit {
                 Exceeded::Wall(_) => "timeout",
-                Exceeded::Memory(_) => "out_of_memory",
-                Exceeded::Cpu(_) | Exceeded::FileSize(_) | Exceeded::Output(_) => "limit",
+                Exceeded::Memory(_) | Exceeded::MemoryTogether(_) => "out_of_memory",
+                Exceeded::Cpu(_)
+                | Exceeded::Processes(_)
+                | Exceeded::FileSize(_)
+                | Exceeded::Output(_) => "limit",
             };
             return because(failure, capitalized(&limit.to_string()) + ".");
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
+use confine::cgroup::Setting;
 use confine::{Level, SomeLimits};
 use tokio_postgres::config::Host;
 
@@ -89,6 +90,16 @@ pub struct Config {
         value_parser = SomeLimits::from_json
     )]
     pub max_limits: SomeLimits,
+
+    /// A cgroup v2 folder that is delegated to this worker, for memory, processes and CPU of each command as a
+    /// whole; or "auto", to use what its own group allows, or "off".
+    #[arg(
+        long,
+        env = "PG_SHELL_CGROUP",
+        value_name = "PATH",
+        default_value = "auto"
+    )]
+    pub cgroup: Setting,
 
     /// Run commands although this worker's user is the one that Postgres runs as.
     #[arg(long, env = "PG_SHELL_ALLOW_POSTGRES_USER")]

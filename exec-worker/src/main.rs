@@ -7,6 +7,7 @@ mod db;
 mod doctor;
 mod error;
 mod execute;
+mod groups;
 mod held;
 mod shutdown;
 mod trial;

@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::db::{Db, Notice, Terms};
 use crate::error::Error;
 use crate::execute::{Chunk, Executor};
+use crate::groups;
 use crate::held::Held;
 use crate::shutdown::{Shutdown, Stage};
 use crate::trial::trial;
@@ -72,7 +73,8 @@ impl Worker {
     pub fn new(config: Config) -> Result<Worker, Error> {
         config.check_user()?;
         let (level, path) = (config.confinement.level, config.confinement.launcher()?);
-        let launcher = Arc::new(Launcher::at(level, path, &std::env::temp_dir())?);
+        let launcher =
+            Launcher::at(level, path, &std::env::temp_dir())?.within(groups::find(&config.cgroup)?);
         let shell = Shell::find()?;
         trial(&launcher, shell)?;
         let (chunk_sender, chunks) = mpsc::unbounded_channel();
@@ -85,7 +87,12 @@ impl Worker {
         Ok(Worker {
             terms,
             held: Held::new(
-                Executor::new(launcher, shell, config.max_limits.clone(), chunk_sender),
+                Executor::new(
+                    Arc::new(launcher),
+                    shell,
+                    config.max_limits.clone(),
+                    chunk_sender,
+                ),
                 slots,
             ),
             notices: mpsc::unbounded_channel(),

@@ -130,9 +130,9 @@ impl From<confine::Error> for Error {
             confine::Error::Probe(_) => Error::NoLauncher(error.to_string()),
             // The command and the working directory have been checked; variables are left.
             confine::Error::Invalid(why) => Error::Environment(why),
-            confine::Error::NoShell(_) | confine::Error::Seccomp(_) => {
-                Error::Unconfined(error.to_string())
-            }
+            confine::Error::NoShell(_)
+            | confine::Error::Cgroup { .. }
+            | confine::Error::Seccomp(_) => Error::Unconfined(error.to_string()),
         }
     }
 }

@@ -60,7 +60,7 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Error> {
     };
     let spec = Shell::find()?.prepare(&start, limits.clone())?;
 
-    let command = Command::start(&launcher, &spec)?;
+    let command = Command::start(&launcher, &settings::cgroup()?, &spec)?;
     let (outcome, output) = command.wait()?;
     drop(command);
     answer(outcome, &output, &limits)
@@ -117,6 +117,8 @@ fn answer(outcome: Outcome, output: &Output, limits: &Limits) -> Result<Answer, 
         (Ended::Exited(code), _) => code,
         (Ended::Signaled(signal), _) => 128 + signal,
         (Ended::TimedOut | Ended::Stopped | Ended::UsedUp(_), _) => KILLED,
+        // PID 1 ends with all the rest of its group.
+        (Ended::LauncherDied, Some(Exceeded::MemoryTogether(_))) => KILLED,
         (Ended::LauncherDied, _) => return Err(Error::LauncherDied),
         (Ended::NoLauncher(why), _) => {
             return Err(Error::NoLauncher(format!("the command was refused: {why}")));
@@ -144,7 +146,8 @@ fn setting(exceeded: Exceeded) -> &'static str {
     match exceeded {
         Exceeded::Wall(_) => "pg_shell.timeout",
         Exceeded::Cpu(_) => "pg_shell.cpu_time",
-        Exceeded::Memory(_) => "pg_shell.memory",
+        Exceeded::Memory(_) | Exceeded::MemoryTogether(_) => "pg_shell.memory",
+        Exceeded::Processes(_) => "pg_shell.processes",
         Exceeded::FileSize(_) => "pg_shell.file_size",
         Exceeded::Output(_) => "pg_shell.max_output",
     }

@@ -12,6 +12,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use confine::cgroup::{Cgroup, Setting};
 use confine::{Launcher, Level, Outcome, Output, Running, Spec};
 use pgrx::prelude::*;
 
@@ -27,9 +28,17 @@ const PATIENCE: i64 = 1000;
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
 thread_local! {
-    static LAUNCHER: RefCell<Option<(Level, PathBuf, Launcher)>> = const { RefCell::new(None) };
+    static LAUNCHER: RefCell<Option<Started>> = const { RefCell::new(None) };
     static RUNNING: RefCell<Option<Running>> = const { RefCell::new(None) };
     static WILL_END_AT_EXIT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A launcher, with what it was started with.
+struct Started {
+    path: PathBuf,
+    cgroup: Setting,
+    level: Level,
+    launcher: Launcher,
 }
 
 /// The running command. Dropping it kills whatever is left of it, and waits for that.
@@ -39,12 +48,12 @@ pub struct Command {
 
 impl Command {
     /// Starts it.
-    pub fn start(launcher: &Path, spec: &Spec) -> Result<Command, Error> {
+    pub fn start(launcher: &Path, cgroup: &Setting, spec: &Spec) -> Result<Command, Error> {
         end_at_exit();
         let command = Command {
             _descriptors: Descriptors::reserve()?,
         };
-        RUNNING.set(Some(start(launcher, spec)?));
+        RUNNING.set(Some(start(launcher, cgroup, spec)?));
         Ok(command)
     }
 
@@ -82,19 +91,32 @@ impl Drop for Command {
 }
 
 /// Starts it with the launcher of this backend. What served a role's command may serve its next one.
-fn start(path: &Path, spec: &Spec) -> Result<Running, confine::Error> {
+fn start(path: &Path, cgroup: &Setting, spec: &Spec) -> Result<Running, confine::Error> {
     // SAFETY: reads a variable of this backend.
     let role = unsafe { pg_sys::GetUserId() };
-    LAUNCHER.with_borrow_mut(|launcher| {
-        let level = settings::level();
-        if launcher
-            .as_ref()
-            .is_none_or(|(of, started, _)| *of != level || started != path)
+    let level = settings::level();
+    LAUNCHER.with_borrow_mut(|started| {
+        if let Some(other) = started
+            && (other.path != path || other.cgroup != *cgroup || other.level != level)
         {
-            let started = Launcher::at(level, path.to_owned(), &std::env::temp_dir())?;
-            *launcher = Some((level, path.to_owned(), started));
+            *started = None;
         }
-        let (_, _, launcher) = launcher.as_ref().expect("set above");
+        let launcher = match started {
+            Some(same) => &same.launcher,
+            None => {
+                // The server's own processes are in the backend's group; it stays where it is.
+                let groups = Cgroup::of(cgroup, false)?;
+                let launcher =
+                    Launcher::at(level, path.to_owned(), &std::env::temp_dir())?.within(groups);
+                let fresh = Started {
+                    path: path.to_owned(),
+                    cgroup: cgroup.clone(),
+                    level,
+                    launcher,
+                };
+                &started.insert(fresh).launcher
+            }
+        };
         Running::start(launcher, Some(role.to_u32().into()), spec)
     })
 }
@@ -125,6 +147,9 @@ fn end_at_exit() {
         // Borrowed only while it is pumped, and nothing exits in there.
         let _ =
             RUNNING.try_with(|running| running.try_borrow_mut().map(|mut running| running.take()));
+        // Its control groups are removed with it.
+        let _ =
+            LAUNCHER.try_with(|started| started.try_borrow_mut().map(|mut started| started.take()));
     }
     if !WILL_END_AT_EXIT.replace(true) {
         // SAFETY: the callback needs no argument, and this library is never unloaded.

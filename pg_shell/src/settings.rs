@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use confine::cgroup::Setting;
 use confine::{Level, Limits, RANGES, SomeLimits};
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_guard, pg_sys};
 
@@ -20,6 +21,7 @@ static MAX_LIMITS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::
 static PROGRAMS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static LAUNCHER_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
+static CGROUP: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static LEVEL: GucSetting<LevelSetting> = GucSetting::<LevelSetting>::new(LevelSetting::strict);
 
 /// [`Level`], by the names that an administrator writes.
@@ -66,6 +68,14 @@ pub fn register() {
         &LAUNCHER_PATH,
         GucContext::Suset,
         // Inside a security-restricted operation, code of a lesser user may be running.
+        GucFlags::NOT_WHILE_SEC_REST | GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_string_guc(
+        c"pg_shell.cgroup",
+        c"Delegated cgroup v2 folder in which each command of run_command has a group of its own.",
+        c"Empty: what the server's own group allows. \"off\": none.",
+        &CGROUP,
+        GucContext::Suset,
         GucFlags::NOT_WHILE_SEC_REST | GucFlags::SUPERUSER_ONLY,
     );
     GucRegistry::define_enum_guc(
@@ -236,6 +246,13 @@ pub fn limits() -> Limits {
         disk_bytes: of(&s.disk) << 10,
         output_bytes: of(&s.max_output) as usize,
     }
+}
+
+/// Which control groups are used.
+pub fn cgroup() -> Result<Setting, Error> {
+    let text = CGROUP.get().unwrap_or_default();
+    let setting = text.to_string_lossy().parse();
+    setting.map_err(|wrong: String| Error::Unconfined(format!("pg_shell.cgroup: {wrong}")))
 }
 
 /// How much confinement a command gets.

@@ -135,8 +135,15 @@ impl Cluster {
         Worker::start(
             &self.inner.stage,
             &self.connection("shell_worker", "pg_shell"),
+            None,
             flags,
         )
+    }
+
+    /// Starts a worker in this control group, and waits until it is ready.
+    pub fn worker_in(&self, group: &Path, flags: &[&str]) -> Worker {
+        let connection = self.connection("shell_worker", "pg_shell");
+        Worker::start(&self.inner.stage, &connection, Some(group), flags).ready()
     }
 
     /// Runs a client program of Postgres as the superuser; it must succeed.

@@ -1,7 +1,10 @@
 //! An exec-worker process.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 
 use nix::sys::signal::Signal;
 
@@ -15,15 +18,22 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts one with these flags beside where its database is.
-    pub fn start(stage: &Stage, connection: &str, flags: &[&str]) -> Worker {
+    /// Starts one with these flags beside where its database is; in this control group, where one is given.
+    pub fn start(stage: &Stage, connection: &str, group: Option<&Path>, flags: &[&str]) -> Worker {
         let user = stage::worker_user();
         let mut all = vec!["--database-url", connection];
         if !stage::is_root() {
             all.push("--allow-postgres-user");
         }
         all.extend(flags);
-        Worker::run_as(&user, &stage.worker(), &all)
+        let mut command = stage::command_as(&user, "KILL", &stage.worker());
+        command.args(&all);
+        if let Some(group) = group {
+            enter(&mut command, group);
+        }
+        Worker {
+            process: Process::start("exec-worker", command),
+        }
     }
 
     /// Starts one as this OS user, with exactly these flags.
@@ -70,5 +80,17 @@ impl Worker {
     /// The log so far.
     pub fn log(&self) -> String {
         self.process.log()
+    }
+}
+
+/// Has a command start as a process of this control group.
+fn enter(command: &mut Command, group: &Path) {
+    let procs = OpenOptions::new()
+        .write(true)
+        .open(group.join("cgroup.procs"))
+        .expect("a control group");
+    // SAFETY: one system call, on a descriptor that the closure owns.
+    unsafe {
+        command.pre_exec(move || (&procs).write_all(b"0"));
     }
 }

@@ -539,13 +539,13 @@ fn run_command_ends_at_each_limit_too_and_warns() {
             "{\"wall_seconds\": 1}",
             "echo kept; sleep 1000",
             124,
-            "took longer than 1 seconds",
+            "took longer than 1 second",
         ),
         (
             "{\"cpu_seconds\": 1}",
             "echo kept; while :; do :; done",
             152,
-            "more than 1 seconds of CPU",
+            "more than 1 second of CPU",
         ),
         (
             "{\"memory_bytes\": 67108864}",

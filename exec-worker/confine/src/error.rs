@@ -17,6 +17,8 @@ pub enum Step {
     IdMap,
     /// Starting the namespace's first process.
     Init,
+    /// Joining the command's control group.
+    Cgroup,
     /// Making a network with nothing in it.
     Network,
     /// Building and entering the private root.
@@ -79,6 +81,7 @@ impl fmt::Display for Step {
             Step::Namespaces => "making namespaces",
             Step::IdMap => "mapping user ids",
             Step::Init => "starting the first process of the namespace",
+            Step::Cgroup => "joining the control group",
             Step::Network => "making a network of its own",
             Step::Root => "entering the private root",
             Step::Programs => "restricting the programs",
@@ -126,6 +129,14 @@ pub enum Error {
     /// Neither bash nor sh is on this host.
     #[error("no shell found: neither {0}")]
     NoShell(String),
+    /// The control groups that an administrator named cannot be used.
+    #[error("cannot use the control group {}: {problem}", path.display())]
+    Cgroup {
+        /// The delegated folder.
+        path: PathBuf,
+        /// Why not, and what to change.
+        problem: String,
+    },
     /// The built-in seccomp policy does not compile for this machine.
     #[error("seccomp policy: {0}")]
     Seccomp(String),

@@ -12,8 +12,8 @@ use crate::running::Stop;
 
 /// A limit that ended a command, with what it was.
 ///
-/// Processes, open files and disk are not among them: at those the kernel only says no to a program, which
-/// says so in its own words and may go on.
+/// Open files and disk are not among them: at those the kernel only says no to a program, which says so in
+/// its own words and may go on. Processes are where a control group counts how often it was said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exceeded {
     /// It took longer than this.
@@ -22,6 +22,10 @@ pub enum Exceeded {
     Cpu(u64),
     /// It got no more than so many bytes.
     Memory(u64),
+    /// All its processes together, with their files in memory, had more than so many bytes.
+    MemoryTogether(u64),
+    /// It wanted more than so many processes at a time, and failed.
+    Processes(u64),
     /// A process of it wrote past so many bytes into one file.
     FileSize(u64),
     /// It printed more than so many bytes.
@@ -41,6 +45,18 @@ impl fmt::Display for Exceeded {
             }
             Exceeded::Memory(bytes) => {
                 write!(f, "the command ran out of memory: it may use {bytes} bytes")
+            }
+            Exceeded::MemoryTogether(bytes) => {
+                write!(
+                    f,
+                    "the command ran out of memory and was ended: all of it together may use {bytes} bytes"
+                )
+            }
+            Exceeded::Processes(most) => {
+                write!(
+                    f,
+                    "the command failed when it wanted more than {most} processes at a time"
+                )
             }
             Exceeded::FileSize(bytes) => {
                 write!(
@@ -79,10 +95,15 @@ const WORDS_BYTES: usize = 512;
 impl Outcome {
     /// The limit that ended it. A command that succeeded ran into none, whatever its parts did.
     ///
-    /// The caller and PID 1 know of time and output, and PID 1 of what grows slowly. CPU and file size are told by the signal that the
-    /// kernel sends, to the shell or to its last program, whose end the shell gives as 128 and the signal;
-    /// memory by the largest process' size or by its last words, for there the kernel sends nothing.
+    /// The caller and PID 1 know of time and output, and PID 1 of what grows slowly. CPU and file size are
+    /// told by the signal that the kernel sends, to the shell or to its last program, whose end the shell gives
+    /// as 128 and the signal; memory by the largest process' size or by its last words, for there the kernel
+    /// sends nothing. A control group's counts are sure; its absence, and what a process' own limit refuses,
+    /// leave the rest.
     pub fn exceeded(&self, limits: &Limits, output: &Output) -> Option<Exceeded> {
+        if self.events.oom_kills > 0 && self.report.ended != Ended::Exited(0) {
+            return Some(Exceeded::MemoryTogether(limits.memory_bytes));
+        }
         let signal = match self.report.ended {
             Ended::TimedOut => return Some(Exceeded::Wall(limits.wall)),
             Ended::UsedUp(Used::Cpu) => return Some(Exceeded::Cpu(limits.cpu_seconds)),
@@ -112,6 +133,7 @@ impl Outcome {
             _ if self.is_out_of_memory(limits, output) => {
                 Some(Exceeded::Memory(limits.memory_bytes))
             }
+            _ if self.events.refused_forks > 0 => Some(Exceeded::Processes(limits.processes)),
             _ => None,
         }
     }

@@ -1,11 +1,13 @@
 //! PID 1s that wait for their session's next command, on the caller's side: no more than their control
-//! sockets. A PID 1 ends when its socket is closed.
+//! sockets and their control groups. A PID 1 ends when its socket is closed.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::cgroup::Group;
 
 /// Whose a kept PID 1 is, and what it was mounted with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,7 @@ pub(crate) struct Key {
 struct Entry {
     key: Key,
     control: OwnedFd,
+    group: Option<Group>,
     since: Instant,
 }
 
@@ -43,22 +46,23 @@ impl Kept {
     }
 
     /// The one of this session, if it lives.
-    pub(crate) fn take(&self, key: Key) -> Option<OwnedFd> {
+    pub(crate) fn take(&self, key: Key) -> Option<(OwnedFd, Option<Group>)> {
         let mut entries = self.entries();
         let at = entries.iter().position(|e| e.key == key)?;
-        let control = entries.remove(at).control;
+        let Entry { control, group, .. } = entries.remove(at);
         let mut watched = [PollFd::new(control.as_fd(), PollFlags::POLLIN)];
         let quiet = poll(&mut watched, PollTimeout::ZERO) == Ok(0);
-        quiet.then_some(control)
+        quiet.then_some((control, group))
     }
 
     /// Keeps one; the oldest goes where they are too many.
-    pub(crate) fn put(&self, key: Key, control: OwnedFd) {
+    pub(crate) fn put(&self, key: Key, control: OwnedFd, group: Option<Group>) {
         let mut entries = self.entries();
         entries.retain(|e| e.key != key);
         entries.push(Entry {
             key,
             control,
+            group,
             since: Instant::now(),
         });
         if entries.len() > self.most {

@@ -19,11 +19,14 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::cgroup::{Cgroup, Group};
 use crate::error::{Context, Error};
-use crate::inside::{CONTROL_FD, KILLED_BY, SPEC_FD, STATE_FD};
+use crate::inside::{AHEAD, CGROUP_FD, CONTROL_FD, GROUPED, KILLED_BY, LAUNCH, SPEC_FD, STATE_FD};
 use crate::kept::{Kept, Key};
 use crate::level::Level;
+use crate::limits::Limits;
 use crate::report::{Ended, Report};
+use crate::spec::Spec;
 
 /// How launches are started.
 pub struct Launcher {
@@ -33,6 +36,7 @@ pub struct Launcher {
     kept: Kept,
     /// Below which the level basic makes its folders; `None` for the level strict.
     basic: Option<CString>,
+    cgroup: Option<Cgroup>,
 }
 
 /// PID 1s that a launcher keeps for their sessions' next commands, if nothing else is said.
@@ -46,11 +50,31 @@ pub(crate) struct Server {
 
 /// The launcher's own hold on its server, which ends with it. A launch shares the server only to hear what
 /// became of it.
-struct Hold(Arc<Server>);
+struct Hold {
+    server: Arc<Server>,
+    /// The group of the PID 1 that waits.
+    ahead: Option<Group>,
+}
+
+impl Hold {
+    /// Hands the PID 1 that waits, or will, its group: to join one takes the kernel some 10 ms as a rule,
+    /// which no launch needs to wait for.
+    fn prepare(&mut self, cgroup: Option<&Cgroup>) {
+        let Some(group) = cgroup.and_then(Cgroup::ahead) else {
+            return;
+        };
+        let sent = group
+            .procs()
+            .is_some_and(|procs| send(&self.server.socket, AHEAD, &[procs.as_raw_fd()]).is_ok());
+        if sent {
+            self.ahead = Some(group);
+        }
+    }
+}
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.0.helper().end();
+        self.server.helper().end();
     }
 }
 
@@ -67,6 +91,7 @@ impl Descriptors<'_> {
     fn send_again(&self, control: &OwnedFd) -> nix::Result<()> {
         send(
             control,
+            LAUNCH,
             &[&self.stdout, &self.stderr, &self.spec, &self.state].map(AsRawFd::as_raw_fd),
         )
     }
@@ -82,6 +107,8 @@ pub(crate) struct Launched {
     pub control: OwnedFd,
     /// Where to keep the PID 1, if it may be.
     pub keep: Option<(Kept, Key)>,
+    /// Where it runs, if in a control group.
+    pub group: Option<Group>,
 }
 
 /// A child process of the caller's. Dropping it kills it, and waits for it.
@@ -154,6 +181,7 @@ impl Launcher {
             server: None,
             kept: Kept::new(0),
             basic: None,
+            cgroup: None,
         }
     }
 
@@ -164,6 +192,7 @@ impl Launcher {
             server: Some(Mutex::new(None)),
             kept: Kept::new(KEPT),
             basic: None,
+            cgroup: None,
         }
     }
 
@@ -183,9 +212,30 @@ impl Launcher {
         })
     }
 
+    /// The same, each launch in a control group of its own.
+    #[must_use]
+    pub fn within(mut self, cgroup: Option<Cgroup>) -> Launcher {
+        self.cgroup = cgroup;
+        self
+    }
+
+    /// For the helper.
+    pub(crate) fn encode(&self, spec: &Spec) -> Vec<u8> {
+        if !self.cgroup.as_ref().is_some_and(Cgroup::counts_processes) {
+            return spec.encode();
+        }
+        // The resource limit lets one more pass than the group, so that it is the group that says no and counts.
+        let mut spec = spec.clone();
+        spec.limits.processes = spec.limits.processes.saturating_add(1);
+        spec.encode()
+    }
+
     /// Ends what waits for so long for its session's next command.
     pub fn end_kept(&self, older: Duration) {
         self.kept.end_older(older);
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.collect();
+        }
     }
 
     /// Ends the server, and every launch of its; the next launch starts another.
@@ -199,8 +249,8 @@ impl Launcher {
     /// What a server has forked dies with it, a moment later.
     fn forget_kept_of_the_dead(&self) {
         if let Some(server) = &self.server
-            && let Some(Hold(running)) = &*server.lock().unwrap_or_else(PoisonError::into_inner)
-            && running.helper().reap()
+            && let Some(hold) = &*server.lock().unwrap_or_else(PoisonError::into_inner)
+            && hold.server.helper().reap()
         {
             self.kept.end_older(Duration::ZERO);
         }
@@ -211,13 +261,15 @@ impl Launcher {
         &self,
         given: &Descriptors<'_>,
         key: Option<Key>,
+        limits: &Limits,
     ) -> Result<Launched, Error> {
         let keep = key
             .filter(|_| self.server.is_some())
             .map(|key| (self.kept.clone(), key));
         self.forget_kept_of_the_dead();
         if let Some((kept, key)) = &keep
-            && let Some(control) = kept.take(*key)
+            && let Some((control, mut group)) = kept.take(*key)
+            && group.as_mut().is_none_or(|g| g.limit(limits).is_ok())
             && given.send_again(&control).is_ok()
         {
             return Ok(Launched {
@@ -225,6 +277,7 @@ impl Launcher {
                 server: None,
                 control,
                 keep,
+                group,
             });
         }
         let (control, inside) = socketpair(
@@ -236,20 +289,44 @@ impl Launcher {
         .or_cannot("make the control socket")?;
         fcntl(&control, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .or_cannot("make the control socket")?;
-        let (helper, server) = match &self.server {
-            Some(server) => (None, Some(self.hand_over(server, given, &inside)?)),
-            None => (Some(self.spawn_for(given, &inside)?), None),
+        let (helper, server, mut group) = match &self.server {
+            Some(server) => {
+                let (server, group) = self.hand_over(server, given, &inside, limits)?;
+                (None, Some(server), group)
+            }
+            None => {
+                let (helper, group) = self.spawn_for(given, &inside, limits)?;
+                (Some(helper), None, group)
+            }
         };
+        // Only now: what was not sent to one server is to another.
+        if let Some(group) = &mut group {
+            group.joined();
+        }
         Ok(Launched {
             helper,
             server,
             control,
             keep,
+            group,
         })
     }
 
-    fn spawn_for(&self, given: &Descriptors<'_>, control: &OwnedFd) -> Result<Helper, Error> {
-        let descriptors = [
+    /// A launch's group: the one that was made `ahead`, where there is one.
+    fn group(&self, ahead: Option<Group>, limits: &Limits) -> Result<Option<Group>, Error> {
+        match &self.cgroup {
+            Some(cgroup) => cgroup.group(ahead, limits),
+            None => Ok(None),
+        }
+    }
+
+    fn spawn_for(
+        &self,
+        given: &Descriptors<'_>,
+        control: &OwnedFd,
+        limits: &Limits,
+    ) -> Result<(Helper, Option<Group>), Error> {
+        let mut descriptors = vec![
             (given.stdout, 1),
             (given.stderr, 2),
             (control.as_fd(), CONTROL_FD),
@@ -259,7 +336,13 @@ impl Launcher {
         let mut arguments = vec![c"pg-shell-launch"];
         let basic = self.basic.iter();
         arguments.extend(basic.flat_map(|folder| [BASIC_ARGUMENT, folder]));
-        self.spawn(&arguments, &descriptors)
+        let group = self.group(None, limits)?;
+        if let Some(procs) = group.as_ref().and_then(Group::procs) {
+            arguments.push(GROUPED);
+            descriptors.push((procs, CGROUP_FD));
+        }
+        let helper = self.spawn(&arguments, &descriptors)?;
+        Ok((helper, group))
     }
 
     fn hand_over(
@@ -267,22 +350,33 @@ impl Launcher {
         server: &Mutex<Option<Hold>>,
         given: &Descriptors<'_>,
         control: &OwnedFd,
-    ) -> Result<Arc<Server>, Error> {
+        limits: &Limits,
+    ) -> Result<(Arc<Server>, Option<Group>), Error> {
         let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Hold(running)) = &*server {
-            if !running.helper().reap() && running.send(given, control).is_ok() {
-                return Ok(running.clone());
+        if let Some(running) = &mut *server {
+            if !running.server.helper().reap() {
+                let group = self.group(running.ahead.take(), limits)?;
+                if running.server.send(given, control, group.as_ref()).is_ok() {
+                    running.prepare(self.cgroup.as_ref());
+                    return Ok((running.server.clone(), group));
+                }
             }
             // It was killed; the next is as good.
             *server = None;
         }
-        let fresh = Arc::new(self.start_server()?);
-        *server = Some(Hold(fresh.clone()));
-        match fresh.send(given, control) {
+        let fresh = server.insert(Hold {
+            server: Arc::new(self.start_server()?),
+            ahead: None,
+        });
+        fresh.prepare(self.cgroup.as_ref());
+        let group = self.group(fresh.ahead.take(), limits)?;
+        match fresh.server.send(given, control, group.as_ref()) {
+            Ok(()) => fresh.prepare(self.cgroup.as_ref()),
             // It has ended already, and the launch finds out why.
-            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(fresh),
-            Err(e) => Err(e).or_cannot("pass a launch to its server"),
+            Err(Errno::EPIPE | Errno::ECONNRESET) => {}
+            Err(e) => return Err(e).or_cannot("pass a launch to its server"),
         }
+        Ok((fresh.server.clone(), group))
     }
 
     fn start_server(&self) -> Result<Server, Error> {
@@ -388,19 +482,24 @@ impl Server {
         }
     }
 
-    fn send(&self, given: &Descriptors<'_>, control: &OwnedFd) -> nix::Result<()> {
+    fn send(
+        &self,
+        given: &Descriptors<'_>,
+        control: &OwnedFd,
+        group: Option<&Group>,
+    ) -> nix::Result<()> {
         let control = control.as_fd();
-        send(
-            &self.socket,
-            &[
-                &given.stdout,
-                &given.stderr,
-                &control,
-                &given.spec,
-                &given.state,
-            ]
-            .map(AsRawFd::as_raw_fd),
-        )
+        let mut all = vec![
+            &given.stdout,
+            &given.stderr,
+            &control,
+            &given.spec,
+            &given.state,
+        ];
+        let procs = group.and_then(Group::procs);
+        all.extend(&procs);
+        let all: Vec<RawFd> = all.into_iter().map(AsRawFd::as_raw_fd).collect();
+        send(&self.socket, LAUNCH, &all)
     }
 }
 
@@ -422,16 +521,16 @@ pub(crate) fn receive_report(
     }
 }
 
-/// Sends descriptors as one message, which holds a byte, for an empty one would be an end.
+/// Sends descriptors as one message, which holds a byte that says what they are.
 ///
 /// The kernel counts descriptors under way together for all processes of a user, commands among them, and
 /// refuses the next to whom this is more than its soft limit. A command cannot raise its own.
-fn send(socket: &OwnedFd, descriptors: &[RawFd]) -> nix::Result<()> {
-    match send_once(socket, descriptors) {
+fn send(socket: &OwnedFd, what: u8, descriptors: &[RawFd]) -> nix::Result<()> {
+    match send_once(socket, what, descriptors) {
         Err(Errno::ETOOMANYREFS) => {
             let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
             setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-            let sent = send_once(socket, descriptors);
+            let sent = send_once(socket, what, descriptors);
             setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
             sent
         }
@@ -439,10 +538,10 @@ fn send(socket: &OwnedFd, descriptors: &[RawFd]) -> nix::Result<()> {
     }
 }
 
-fn send_once(socket: &OwnedFd, descriptors: &[RawFd]) -> nix::Result<()> {
+fn send_once(socket: &OwnedFd, what: u8, descriptors: &[RawFd]) -> nix::Result<()> {
     sendmsg::<()>(
         socket.as_raw_fd(),
-        &[IoSlice::new(b"L")],
+        &[IoSlice::new(&[what])],
         &[ControlMessage::ScmRights(descriptors)],
         MsgFlags::MSG_NOSIGNAL,
         None,

@@ -9,6 +9,7 @@
 //! pgrx in this crate.
 
 mod capture;
+pub mod cgroup;
 pub mod doctor;
 mod error;
 mod exceeded;

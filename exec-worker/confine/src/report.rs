@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Events;
 use crate::error::Step;
 use crate::running::Stop;
 
@@ -84,6 +85,8 @@ pub struct Outcome {
     pub duration: Duration,
     /// Why the caller ended it, if it did.
     pub stopped: Option<Stop>,
+    /// What its control group tells; nothing where it has none.
+    pub events: Events,
     /// What the shell wrote about its state, as it came.
     pub state: Vec<u8>,
 }

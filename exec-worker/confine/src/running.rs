@@ -19,6 +19,7 @@ use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 use nix::sys::time::TimeSpec;
 
 use crate::capture::{Capture, Output};
+use crate::cgroup::{Events, Group};
 use crate::error::{Context, Error};
 use crate::kept::{Kept, Key};
 use crate::launcher::{
@@ -51,6 +52,8 @@ pub struct Running {
     /// `None` once it is kept for the session's next command.
     control: Option<OwnedFd>,
     keep: Option<(Kept, Key)>,
+    group: Option<Group>,
+    events: Events,
     /// A memory file: a shell writes its state line by line, and each line in a pipe would wake the caller.
     state: File,
     capture: Capture,
@@ -78,7 +81,7 @@ impl Running {
         let state = state_file().or_cannot("make the file for the shell's state")?;
         let (capture, stdout, stderr) =
             Capture::new(spec.limits.output_bytes).or_cannot("make the output pipes")?;
-        let spec_file = memfd(&spec.encode()).or_cannot("pass the launch specification")?;
+        let spec_file = memfd(&launcher.encode(spec)).or_cannot("pass the launch specification")?;
         let key = session.map(|session| Key {
             session,
             disk_bytes: spec.limits.disk_bytes,
@@ -89,6 +92,7 @@ impl Running {
             server,
             control,
             keep,
+            group,
         } = launcher.launch(
             &Descriptors {
                 stdout: stdout.as_fd(),
@@ -97,6 +101,7 @@ impl Running {
                 state: state.as_fd(),
             },
             key,
+            &spec.limits,
         )?;
 
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).or_cannot("watch the command")?;
@@ -105,6 +110,8 @@ impl Running {
             server,
             control: Some(control),
             keep,
+            group,
+            events: Events::default(),
             state,
             capture,
             epoll,
@@ -164,6 +171,7 @@ impl Running {
             report,
             duration: self.duration,
             stopped: self.stopped,
+            events: self.events,
             state: self.read_state()?,
         }))
     }
@@ -205,6 +213,9 @@ impl Running {
         }
         if let Some(helper) = &self.helper {
             helper.kill();
+        }
+        if let Some(group) = &self.group {
+            group.kill();
         }
     }
 
@@ -253,16 +264,32 @@ impl Running {
         let _ = self.epoll.delete(control);
         let report = match Report::decode(&message[..received]) {
             Some(report) => report,
-            None => Report::of(self.ended_unreported()?),
+            None => self.report_of_the_dead()?,
         };
+        if let Some(group) = &self.group
+            && report.ended != Ended::Exited(0)
+        {
+            self.events = group.events();
+        }
         if report.kept
             && let Some((kept, key)) = self.keep.take()
             && let Some(control) = self.control.take()
         {
-            kept.put(key, control);
+            kept.put(key, control, self.group.take());
         }
         self.report = Some(report);
         Ok(())
+    }
+
+    /// Where nobody reports: how it ended, and if PID 1 was killed, what its group knows.
+    fn report_of_the_dead(&mut self) -> io::Result<Report> {
+        let mut report = Report::of(self.ended_unreported()?);
+        if let Some(group) = &self.group
+            && report.ended == Ended::LauncherDied
+        {
+            (report.cpu_us, report.peak_memory_bytes) = group.usage();
+        }
+        Ok(report)
     }
 
     /// How it ended, where nothing says so.

@@ -3,18 +3,16 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::{Session, path};
+use common::{Faulty, Session, path};
 use confine::shell::Shell;
 use confine::{Ended, Launcher, Level, Step};
 use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use tempfile::TempDir;
 
 /// What a launch can leave behind, as this process sees it.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,40 +59,6 @@ fn no_process_is_left(what: &str) {
             }
             _ => {}
         }
-    }
-}
-
-/// A launcher that passes its helper one argument more, as long as the file `fault` names it.
-struct Faulty {
-    folder: TempDir,
-}
-
-impl Faulty {
-    fn new() -> Faulty {
-        let folder = tempfile::tempdir().unwrap();
-        let open = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(folder.path(), open.clone()).unwrap();
-        let script = format!(
-            "#!/bin/sh\n[ ! -s {0}/fault ] || read -r fault <{0}/fault\nexec {1} \"$@\" $fault\n",
-            folder.path().display(),
-            path().display()
-        );
-        let faulty = Faulty { folder };
-        std::fs::write(faulty.path(), script).unwrap();
-        std::fs::set_permissions(faulty.path(), open).unwrap();
-        faulty
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("launch")
-    }
-
-    fn fail(&self, fault: &str) {
-        std::fs::write(self.folder.path().join("fault"), format!("{fault}\n")).unwrap();
-    }
-
-    fn mend(&self) {
-        std::fs::write(self.folder.path().join("fault"), "").unwrap();
     }
 }
 

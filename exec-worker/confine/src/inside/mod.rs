@@ -3,9 +3,10 @@
 //! 1. [`run`]: close what was inherited, become undumpable, read the specification.
 //! 2. `namespaces`: user, pid, mount, ipc and uts namespaces; map the ids.
 //! 3. `root`: the private root.
-//! 4. `privileges`: PID 1 drops every capability and sets `no_new_privs`, for itself and its children.
-//! 5. `init`: PID 1 starts the shell, waits, and ends everything.
-//! 6. `shell`: the child: descriptors, rlimits, seccomp, `execve`.
+//! 4. `cgroup`: PID 1 joins its control group, where there is one.
+//! 5. `privileges`: PID 1 drops every capability and sets `no_new_privs`, for itself and its children.
+//! 6. `init`: PID 1 starts the shell, waits, and ends everything.
+//! 7. `shell`: the child: descriptors, rlimits, seccomp, `execve`.
 //!
 //! A `server` takes the part of step 3 that is the same for everybody once, and forks for each launch;
 //! `waiting` does so from within a bash that is started already.
@@ -16,6 +17,7 @@
 //! The process is single-threaded throughout, so that forking needs no care for locks.
 
 mod basic;
+mod cgroup;
 mod clean;
 mod clock;
 mod fault;
@@ -34,6 +36,7 @@ mod server;
 mod shell;
 pub mod waiting;
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{IoSliceMut, Read, Seek};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -60,8 +63,16 @@ pub const CONTROL_FD: RawFd = 3;
 pub const SPEC_FD: RawFd = 4;
 /// The file into which the shell writes its state.
 pub const STATE_FD: RawFd = 5;
+/// With [`GROUPED`], the `cgroup.procs` of the group to join.
+pub const CGROUP_FD: RawFd = 6;
 /// The argument that makes the helper a server: it builds the root once, and then forks for each launch.
 pub const SERVE: &str = "serve";
+/// The argument that says that there is a [`CGROUP_FD`].
+pub const GROUPED: &CStr = c"grouped";
+/// The byte of a message whose descriptors are a launch.
+pub const LAUNCH: u8 = b'L';
+/// The byte of one that brings a group ahead of its launch.
+pub const AHEAD: u8 = b'G';
 
 /// The helper's exit code where it has refused a launch.
 const REFUSED: i32 = 126;
@@ -133,7 +144,7 @@ pub fn run(serve: bool) -> i32 {
 /// One launch, from the start. PID 1 is forked, and its death is the caller's to see in this process' exit
 /// code.
 fn once(control: &OwnedFd) -> Result<i32, Failure> {
-    close_from(STATE_FD + 1)?;
+    let group = cgroup::passed()?;
     hide()?;
     let launch = Launch {
         outputs: None,
@@ -143,7 +154,10 @@ fn once(control: &OwnedFd) -> Result<i32, Failure> {
     namespaces::leave(namespaces::OWN | namespaces::TEMPLATE)?;
     match fork_at(Step::Init)? {
         ForkResult::Child => {
-            let ended = root::enter_template()
+            let joined = cgroup::join(group.as_ref());
+            drop(group);
+            let ended = joined
+                .and_then(|()| root::enter_template())
                 .and_then(|()| root::add_own(&Limits::default()))
                 .and_then(|()| privileges::filter_outer())
                 .and_then(|()| init::live(control, launch, Way::Executed, false));
@@ -189,6 +203,16 @@ fn exit(code: i32) -> ! {
 fn receive<const DESCRIPTORS: usize>(
     socket: RawFd,
 ) -> Result<Option<[OwnedFd; DESCRIPTORS]>, Failure> {
+    while let Some(received) = receive_any(socket)? {
+        if let Ok(launch) = received.try_into() {
+            return Ok(Some(launch));
+        }
+    }
+    Ok(None)
+}
+
+/// The next message's descriptors; `None` at the end.
+fn receive_any(socket: RawFd) -> Result<Option<Vec<OwnedFd>>, Failure> {
     loop {
         let mut byte = [0_u8];
         let mut parts = [IoSliceMut::new(&mut byte)];
@@ -214,12 +238,7 @@ fn receive<const DESCRIPTORS: usize>(
                 );
             }
         }
-        if message.bytes == 0 {
-            return Ok(None);
-        }
-        if let Ok(launch) = received.try_into() {
-            return Ok(Some(launch));
-        }
+        return Ok((message.bytes > 0).then_some(received));
     }
 }
 

@@ -13,13 +13,14 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::socket::{MsgFlags, recv};
 use nix::unistd::{close, pipe2, read};
 
 use super::namespaces::{self, SANDBOX_ID};
 use super::shell::Way;
 use super::{
-    At, CONTROL_FD, Failure, Launch, close_from, exit, fault, finish, hide, init, privileges,
-    receive, refuse, root, waiting,
+    AHEAD, At, CONTROL_FD, Failure, LAUNCH, Launch, cgroup, close_from, exit, fault, finish, hide,
+    init, privileges, receive_any, refuse, root, waiting,
 };
 use crate::error::Step;
 use crate::limits::Limits;
@@ -89,18 +90,23 @@ fn has_ended(socket: RawFd) -> bool {
     poll(&mut watched, PollTimeout::ZERO) != Ok(0)
 }
 
-/// Returns when there is a launch, or the caller's end is closed.
+/// Returns when there is a launch, or the caller's end is closed. A group that came ahead is passed over: it
+/// comes with its launch, too.
 fn wait_for_launch(socket: RawFd) -> Result<(), Failure> {
-    let mut watched = [PollFd::new(borrowed(socket), PollFlags::POLLIN)];
-    match poll(&mut watched, PollTimeout::NONE) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
-        Err(e) => Err((Step::Init, e.to_string())),
+    loop {
+        let mut what = [LAUNCH];
+        match recv(socket, &mut what, MsgFlags::MSG_PEEK) {
+            Ok(1) if what == [AHEAD] => drop(receive_any(socket)?),
+            Err(Errno::EINTR) => {}
+            Ok(_) | Err(Errno::ECONNRESET) => return Ok(()),
+            Err(e) => return Err((Step::Init, e.to_string())),
+        }
     }
 }
 
 /// Takes a launch, and tells its caller why it cannot be.
 fn refuse_launch(socket: RawFd, failure: Failure) -> Result<(), Failure> {
-    if let Some([_, _, control, _, _]) = receive(socket)? {
+    if let Some(([_, _, control, _, _], _)) = cgroup::next_launch(socket, |_| ())? {
         refuse(control.as_raw_fd(), failure);
     }
     Ok(())
@@ -133,12 +139,13 @@ fn fork_init(socket: RawFd, way: Way) -> Result<Forked, Failure> {
         0 => {
             drop(taken);
             let ready = become_init();
-            let [stdout, stderr, control, spec, state] = match receive(socket) {
-                Ok(Some(launch)) => launch,
+            let received = match cgroup::receive_launch(socket) {
+                Ok(Some(received)) => received,
                 Ok(None) => exit(0),
                 // Whose launch it was is not known; its caller looks here.
                 Err(failure) => exit(refuse(socket, failure)),
             };
+            let [stdout, stderr, control, spec, state] = received.launch;
             let _ = nix::unistd::write(&tell, b"T");
             drop(tell);
             let _ = close(socket);
@@ -147,6 +154,7 @@ fn fork_init(socket: RawFd, way: Way) -> Result<Forked, Failure> {
                 spec,
                 state,
             };
+            let ready = ready.and(received.joined);
             match ready.and_then(|()| init::live(&control, launch, way, true)) {
                 Ok(Some(command)) => Ok(Forked::Here(command)),
                 Ok(None) => finish(&control, Ok(())),

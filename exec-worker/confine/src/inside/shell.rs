@@ -1,4 +1,4 @@
-//! Step 6: the child that becomes the shell.
+//! Step 7: the child that becomes the shell.
 
 use std::convert::Infallible;
 use std::ffi::CStr;

@@ -10,6 +10,8 @@ use confine::shell::{Shell, Start, State, StateError};
 use confine::{Ended, Launcher, Limits, Outcome, Output, Running};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use tempfile::TempDir;
 
 pub fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_pg-shell-launch"))
@@ -145,4 +147,40 @@ fn until_readable(running: &Running) {
     let mut fds = [PollFd::new(running.as_fd(), PollFlags::POLLIN)];
     let ready = poll(&mut fds, PollTimeout::from(30_000_u16)).expect("poll");
     assert!(ready > 0, "nothing happened for 30 s");
+}
+
+/// A launcher that passes its helper one argument more, as long as the file `fault` names it.
+#[allow(dead_code)]
+pub struct Faulty {
+    folder: TempDir,
+}
+
+#[allow(dead_code)]
+impl Faulty {
+    pub fn new() -> Faulty {
+        let folder = tempfile::tempdir().unwrap();
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), open.clone()).unwrap();
+        let script = format!(
+            "#!/bin/sh\n[ ! -s {0}/fault ] || read -r fault <{0}/fault\nexec {1} \"$@\" $fault\n",
+            folder.path().display(),
+            path().display()
+        );
+        let faulty = Faulty { folder };
+        std::fs::write(faulty.path(), script).unwrap();
+        std::fs::set_permissions(faulty.path(), open).unwrap();
+        faulty
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("launch")
+    }
+
+    pub fn fail(&self, fault: &str) {
+        std::fs::write(self.folder.path().join("fault"), format!("{fault}\n")).unwrap();
+    }
+
+    pub fn mend(&self) {
+        std::fs::write(self.folder.path().join("fault"), "").unwrap();
+    }
 }
