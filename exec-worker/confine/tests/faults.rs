@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::{Faulty, Session, path};
 use confine::shell::Shell;
-use confine::{Ended, Launcher, Step};
+use confine::{Ended, Launcher, Level, Step};
 use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -113,13 +113,44 @@ fn points(step: Step, way: Way, shell: Shell) -> usize {
     unreachable!("no step has endless points")
 }
 
+/// Steps of the level basic, and those that it does not take.
+const BASIC_ALONE: [Step; 2] = [Step::Landlock, Step::Folder];
+const STRICT_ALONE: [Step; 6] = [
+    Step::Namespaces,
+    Step::IdMap,
+    Step::Network,
+    Step::Root,
+    Step::Hostname,
+    Step::Programs,
+];
+
 fn every_step_is_refused(way: Way, shell: Shell) {
     let _alone = alone();
-    for step in Step::all() {
+    for step in Step::all().filter(|step| !BASIC_ALONE.contains(step)) {
         let points = points(step, way, shell);
         println!("{step:?}: {points} points");
         assert!(points > 0, "{step:?} never fails: it has no point");
     }
+}
+
+#[test]
+fn at_the_level_basic() {
+    let _alone = alone();
+    let basic: Way = |path| Launcher::at(Level::Basic, path, Path::new("/tmp")).unwrap();
+    let folders = || {
+        let all = std::fs::read_dir("/tmp").unwrap().flatten();
+        let names = all.map(|e| e.file_name().into_string().unwrap_or_default());
+        names.filter(|n| n.starts_with("pg_shell-")).count()
+    };
+    // What a process opens once, at its first launch, is left by none.
+    Session::new().run_by(&basic(path()), "true");
+    let before = folders();
+    for step in Step::all().filter(|step| !STRICT_ALONE.contains(step)) {
+        let points = points(step, basic, Shell::Bash);
+        println!("{step:?}: {points} points");
+        assert!(points > 0, "{step:?} never fails: it has no point");
+    }
+    assert_eq!(folders(), before, "private folders are left");
 }
 
 #[test]

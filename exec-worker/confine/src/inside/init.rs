@@ -16,10 +16,11 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::unistd::{ForkResult, Pid, Whence, lseek, pipe2, read, write};
 
+use super::meter::{self, Whose};
 use super::reap::{Reaper, Usage};
 use super::shell::{self, Way};
 use super::{
-    At, Failure, Launch, REFUSED, clean, clock, exit, fault, fork_at, meter, privileges, programs,
+    At, Failure, Launch, REFUSED, clean, clock, exit, fault, fork_at, privileges, programs,
     read_spec, receive, root, send_report,
 };
 use crate::error::Step;
@@ -114,13 +115,13 @@ pub(super) fn drop_outputs() {
 }
 
 /// What PID 1 waits for, besides its caller.
-struct Watch {
+pub(super) struct Watch {
     children: SignalFd,
     deadline: TimerFd,
 }
 
 impl Watch {
-    fn new() -> Result<Watch, Failure> {
+    pub(super) fn new() -> Result<Watch, Failure> {
         let mut watched = SigSet::empty();
         watched.add(Signal::SIGCHLD);
         watched.thread_block().at(Step::Init)?;
@@ -130,6 +131,13 @@ impl Watch {
             deadline: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)
                 .at(Step::Init)?,
         })
+    }
+
+    /// A command's time begins.
+    pub(super) fn begin(&self, limits: &Limits) -> Result<(), Failure> {
+        let end = Expiration::OneShot(TimeSpec::from_duration(limits.wall));
+        let deadline = &self.deadline;
+        deadline.set(end, TimerSetTimeFlags::empty()).at(Step::Init)
     }
 }
 
@@ -141,19 +149,13 @@ fn run(
     state: OwnedFd,
     way: Way,
 ) -> Result<Role, Failure> {
-    watch
-        .deadline
-        .set(
-            Expiration::OneShot(TimeSpec::from_duration(spec.limits.wall)),
-            TimerSetTimeFlags::empty(),
-        )
-        .at(Step::Init)?;
+    watch.begin(&spec.limits)?;
     let shell = match start_shell(spec, state, way)? {
         Started::Here(command) => return Ok(Role::Shell(command)),
         Started::Child(pid) => pid,
     };
     let mut reaper = Reaper::new(shell);
-    let ended = wait(&mut reaper, control, watch, &spec.limits)?;
+    let ended = wait(&mut reaper, control, watch, &spec.limits, Whose::All)?;
     let Usage {
         cpu_us,
         peak_memory_bytes,
@@ -179,7 +181,7 @@ fn start_shell(spec: &Spec, state: OwnedFd, way: Way) -> Result<Started, Failure
     let state = lift(&state).at(Step::Descriptors)?;
     let started = match waiting_session(spec).filter(|_| way == Way::Waiting) {
         Some(script) => fork_shell(spec, &state, &script)?,
-        None => Started::Child(spawn_shell(spec, &state)?),
+        None => Started::Child(spawn_shell(spec, &state, || Ok(()))?),
     };
     if let Started::Child(_) = started {
         drop_outputs();
@@ -190,12 +192,17 @@ fn start_shell(spec: &Spec, state: OwnedFd, way: Way) -> Result<Started, Failure
 /// For what a process shares its memory with until it executes.
 const STACK_BYTES: usize = 256 << 10;
 
-/// As posix_spawn does, for a fork would copy this process' memory only for it to be thrown away.
-fn spawn_shell(spec: &Spec, state: &OwnedFd) -> Result<Pid, Failure> {
+/// As posix_spawn does, for a fork would copy this process' memory only for it to be thrown away. The child
+/// takes a `last` step before it executes.
+pub(super) fn spawn_shell(
+    spec: &Spec,
+    state: &OwnedFd,
+    last: impl Fn() -> Result<(), Failure>,
+) -> Result<Pid, Failure> {
     let mut stack = vec![0; STACK_BYTES];
     let mut failed = None;
     let child = Box::new(|| {
-        failed = shell::execute(spec, state).err();
+        failed = shell::execute(spec, state, &last).err();
         126
     });
     fault::point(Step::Fork)?;
@@ -243,17 +250,18 @@ fn fork_shell(spec: &Spec, state: &OwnedFd, script: &[u8]) -> Result<Started, Fa
 }
 
 /// Out of the way of the numbers that the shell's scripts know.
-fn lift(fd: &OwnedFd) -> nix::Result<OwnedFd> {
+pub(super) fn lift(fd: &OwnedFd) -> nix::Result<OwnedFd> {
     let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(ABOVE_THE_SHELLS))?;
     // SAFETY: the kernel has just returned this descriptor to us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-fn wait(
+pub(super) fn wait(
     reaper: &mut Reaper,
     control: &OwnedFd,
     watch: &Watch,
     limits: &Limits,
+    whose: Whose,
 ) -> Result<Ended, Failure> {
     loop {
         let mut watched = [
@@ -263,7 +271,7 @@ fn wait(
         ];
         match poll(&mut watched, METER_MILLISECONDS) {
             Ok(0) => {
-                if let Some(used) = meter::used_up(limits, reaper.usage()) {
+                if let Some(used) = meter::used_up(limits, reaper.usage(), whose) {
                     return Ok(Ended::UsedUp(used));
                 }
                 continue;

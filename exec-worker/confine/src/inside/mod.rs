@@ -11,17 +11,23 @@
 //! A `server` takes the part of step 3 that is the same for everybody once, and forks for each launch;
 //! `waiting` does so from within a bash that is started already.
 //!
+//! The level `basic` has a way of its own, `basic`, which ends in the same step 6; and `probe` tries what
+//! this host can do of either.
+//!
 //! The process is single-threaded throughout, so that forking needs no care for locks.
 
+mod basic;
 mod cgroup;
 mod clean;
 mod clock;
 mod fault;
 mod init;
+mod landlock;
 mod meter;
 mod namespaces;
 mod network;
 mod privileges;
+mod probe;
 mod programs;
 mod reap;
 mod rlimits;
@@ -41,6 +47,8 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
+pub use self::basic::{BASIC, run as basic};
+pub use self::probe::{PROBE, run as probe};
 use self::shell::Way;
 
 use crate::error::Step;

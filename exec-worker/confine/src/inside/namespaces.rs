@@ -14,7 +14,8 @@ pub(super) const SANDBOX_ID: u32 = 1000;
 /// The user that root becomes: one that owns nothing.
 const NOBODY: u32 = 65_534;
 
-fn become_nobody() -> Result<(), Failure> {
+/// A user without rights, for root.
+pub(super) fn become_nobody() -> Result<(), Failure> {
     let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
     setgroups(&[]).at(Step::IdMap)?;
     setresgid(gid, gid, gid).at(Step::IdMap)?;

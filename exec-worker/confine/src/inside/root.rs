@@ -23,12 +23,12 @@ use crate::limits::Limits;
 use crate::spec::HOME;
 
 /// Folders of the system, and names that are links into `/usr` on a merged system.
-const SYSTEM: &[&str] = &["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+pub(super) const SYSTEM: &[&str] = &["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 /// The devices, all of them without memory or effect.
-const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
+pub(super) const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 /// What of `/etc` programs need to run; whatever is not named here is not there. Each is a mount, which
 /// every command's namespace copies.
-const ETC: &[&str] = &[
+pub(super) const ETC: &[&str] = &[
     "alternatives",
     "ld.so.cache",
     "localtime",

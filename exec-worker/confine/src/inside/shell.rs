@@ -33,8 +33,12 @@ pub(super) fn wake(spec: &Spec, state: &OwnedFd, script: &[u8]) -> Result<(), Fa
     confine(spec, state)
 }
 
-/// Takes every step up to the command, and executes the shell; returns only where one fails.
-pub(super) fn execute(spec: &Spec, state: &OwnedFd) -> Result<Infallible, Failure> {
+/// Takes every step up to the command, and executes the shell after a `last` one; returns only where one fails.
+pub(super) fn execute(
+    spec: &Spec,
+    state: &OwnedFd,
+    last: impl Fn() -> Result<(), Failure>,
+) -> Result<Infallible, Failure> {
     let shell = executed(spec);
     place(&memory_file(c"state", &shell.script)?, SCRIPT_FD)?;
     if let Some(command) = shell.by_descriptor {
@@ -44,6 +48,7 @@ pub(super) fn execute(spec: &Spec, state: &OwnedFd) -> Result<Infallible, Failur
     // Rust's runtime ignores SIGPIPE, and what is ignored stays so across execve.
     // SAFETY: no handler is installed, only the default.
     unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.at(Step::Fork)?;
+    last()?;
     execve(&shell.program, &shell.argv, &shell.envp)
         .map_err(|e| format!("{}: {e}", shell.program.to_string_lossy()))
         .at(Step::Exec)
