@@ -106,20 +106,20 @@ pub(crate) const STEPS: &[Step] = &[
     step(
         "Landlock",
         "a ruleset that closes the file system",
-        BASIC,
+        [WhereThere, Required],
         "The kernel needs CONFIG_SECURITY_LANDLOCK, and landlock in the list of lsm= on its command line.",
     ),
     step(
         "Landlock scopes",
         "ABI 6: signals and abstract sockets end at the command",
-        BASIC,
+        [WhereThere, Required],
         "Linux 6.12 or later is needed.",
     ),
     step(
         "control group",
-        "a cgroup v2 folder that this user may write, with memory, pids or cpu",
-        [NotUsed, NotUsed],
-        "Delegate one: under systemd, Delegate=yes in the service's unit.",
+        "a cgroup v2 folder that is delegated to who asks, with memory, pids or cpu",
+        [WhereThere, WhereThere],
+        "Delegate one: under systemd, Delegate=yes in the worker's unit; or name one (--cgroup, pg_shell.cgroup).",
     ),
     step(
         "capabilities",

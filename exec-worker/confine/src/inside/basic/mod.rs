@@ -25,8 +25,8 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, Uid};
 
 use super::{
-    At, CONTROL_FD, Failure, Launch, REFUSED, SPEC_FD, STATE_FD, close_from, fault, finish,
-    fork_at, hide, inherited, init, killed, namespaces, privileges, refuse,
+    At, CONTROL_FD, Failure, Launch, REFUSED, SPEC_FD, STATE_FD, cgroup, fault, finish, fork_at,
+    hide, inherited, init, killed, namespaces, privileges, refuse,
 };
 use crate::error::Step;
 
@@ -51,7 +51,7 @@ pub fn run(temporary: Option<OsString>) -> i32 {
 
 /// The keeper. It holds nothing that the caller waits for, so that the caller may kill it.
 fn keep(control: &OwnedFd, temporary: &Path) -> Result<i32, Failure> {
-    close_from(STATE_FD + 1)?;
+    let group = cgroup::passed()?;
     let launch = Launch {
         outputs: None,
         spec: inherited(SPEC_FD)?,
@@ -68,13 +68,15 @@ fn keep(control: &OwnedFd, temporary: &Path) -> Result<i32, Failure> {
             Err(failure)
         }
         Ok(ForkResult::Child) => {
-            let guarded = guard::run(control, launch, &private);
+            let joined = cgroup::join(group.as_ref());
+            drop(group);
+            let guarded = joined.and_then(|()| guard::run(control, launch, &private));
             // Every process of the command has ended, so nobody looks on.
             let _ = private.remove();
             finish(control, guarded)
         }
         Ok(ForkResult::Parent { child }) => {
-            drop(launch);
+            drop((launch, group));
             init::drop_outputs();
             let code = killed(child);
             // A guard that was killed has ended nothing.

@@ -5,14 +5,14 @@ mod namespace;
 mod privilege;
 mod program;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Uid, fork, pipe2};
+use nix::unistd::{ForkResult, Uid, fork, getppid, pipe2};
 
 use super::{Failure, close_from, namespaces, standard};
 use crate::doctor::{Found, STEPS};
@@ -32,10 +32,11 @@ pub fn run(temporary: Option<OsString>) -> i32 {
         Ok(())
     });
     let temporary = temporary.unwrap_or_default();
+    let doctor = getppid().as_raw() as u32;
     let found: Vec<Found> = STEPS
         .iter()
         .map(|step| match &ready {
-            Ok(()) => apart(|| try_step(step.name, &temporary, &library)),
+            Ok(()) => apart(|| try_step(step.name, &temporary, &library, doctor)),
             Err((at, why)) => Err(format!("{at}: {why}")),
         })
         .collect();
@@ -47,7 +48,7 @@ pub fn run(temporary: Option<OsString>) -> i32 {
     i32::from(written.is_err())
 }
 
-fn try_step(name: &str, temporary: &std::ffi::OsStr, library: &program::Library) -> Found {
+fn try_step(name: &str, temporary: &OsStr, library: &program::Library, doctor: u32) -> Found {
     match name {
         "descriptors" => privilege::descriptors(),
         "user namespace" => namespace::user(),
@@ -64,7 +65,7 @@ fn try_step(name: &str, temporary: &std::ffi::OsStr, library: &program::Library)
         "child subreaper" => privilege::subreaper(),
         "Landlock" => privilege::landlock(),
         "Landlock scopes" => privilege::landlock_scopes(),
-        "control group" => group::delegated(),
+        "control group" => group::delegated(doctor),
         "capabilities" => privilege::capabilities(),
         "no_new_privs" => privilege::no_new_privs(),
         "resource limits" => privilege::resource_limits(),
@@ -118,9 +119,9 @@ mod tests {
 
     #[test]
     fn every_step_is_tried() {
-        let library = program::library();
+        let library = program::Library::NONE;
         for step in STEPS {
-            let found = apart(|| try_step(step.name, "/tmp".as_ref(), &library));
+            let found = apart(|| try_step(step.name, "/tmp".as_ref(), &library, 0));
             if let Err(why) = found {
                 assert!(!why.contains("nobody knows"), "{why}");
             }

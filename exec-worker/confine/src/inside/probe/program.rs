@@ -35,6 +35,10 @@ pub(super) fn library() -> Library {
 }
 
 impl Library {
+    /// For tests, whose descriptors have other owners.
+    #[cfg(test)]
+    pub(super) const NONE: Library = Library(None);
+
     /// The first descriptor that is nobody's.
     pub(super) fn first_free(&self) -> RawFd {
         self.0.as_ref().map_or(LIBRARY_FD, |fd| fd.as_raw_fd() + 1)
