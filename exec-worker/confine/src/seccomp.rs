@@ -119,6 +119,9 @@ const PERSONALITIES: &[u64] = &[0, 0x8, 0x20000, 0x20008, 0xffff_ffff];
 /// What only PID 1 needs, before its command.
 const DENIED_INSIDE: &[libc::c_long] = &[libc::SYS_mount, libc::SYS_umount2];
 
+/// What would hold a program that no list names: files without a place.
+const MEMORY_FILES: &[libc::c_long] = &[libc::SYS_memfd_create, libc::SYS_memfd_secret];
+
 /// What the level basic refuses in addition, for there is no view of its own for a command there: System V
 /// and POSIX queues, sockets, and whatever changes or watches a file by its path alone, of which Landlock
 /// knows nothing. Files that are open, which Landlock has let pass, can be changed so.
@@ -258,6 +261,15 @@ fn inner_rules() -> Result<Rules, BackendError> {
     }
     rules.insert(libc::SYS_clone, namespaces);
     Ok(rules)
+}
+
+/// What is refused in addition to a command that may run only the programs of a list.
+///
+/// # Errors
+/// As of [`filters`].
+pub(crate) fn memory_files() -> Result<BpfProgram, Error> {
+    let compiled = refusing(always(MEMORY_FILES), libc::EPERM);
+    compiled.map_err(|e| Error::Seccomp(e.to_string()))
 }
 
 /// What the level basic refuses in addition.

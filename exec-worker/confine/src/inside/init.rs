@@ -3,6 +3,8 @@
 //! waits for the next command of the same session.
 
 use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -16,6 +18,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::unistd::{ForkResult, Pid, Whence, lseek, pipe2, read, write};
 
+use super::landlock::{self, Rules};
 use super::meter::{self, Whose};
 use super::reap::{Reaper, Usage};
 use super::shell::{self, Way};
@@ -26,6 +29,7 @@ use super::{
 use crate::error::Step;
 use crate::limits::Limits;
 use crate::report::{Ended, Report};
+use crate::running::STATE_BYTES;
 use crate::shell::waiting_session;
 use crate::spec::Spec;
 
@@ -48,27 +52,31 @@ enum Role {
 pub(super) fn live(
     control: &OwnedFd,
     first: Launch,
+    rules: Option<Rules>,
     way: Way,
     keep: bool,
 ) -> Result<Option<CString>, Failure> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).at(Step::Init)?;
     let watch = Watch::new()?;
     let mut launch = first;
-    let mut confined = false;
+    let mut rules = Some(rules);
+    let mut confined = None;
     loop {
         take(&launch.state)?;
         if let Some(outputs) = launch.outputs {
             take_outputs(outputs)?;
         }
         let spec = read_spec(launch.spec)?;
-        if !confined {
-            root::resize_own(&spec.limits)?;
-            programs::restrict(spec.programs.as_deref(), spec.shell)?;
-            privileges::drop_all()?;
-            privileges::filter_inner()?;
-            confined = true;
+        let confined = match &mut confined {
+            Some(confined) => confined,
+            none => none.insert(confine(&spec, rules.take().flatten())?),
+        };
+        // It is part of what a PID 1 is kept by.
+        if spec.programs != confined.programs {
+            let reason = "PID 1 is restricted to another list";
+            return Err((Step::Programs, reason.into()));
         }
-        match run(control, &watch, &spec, launch.state, way)? {
+        match run(control, &watch, &spec, launch.state, confined, way)? {
             Role::Shell(command) => return Ok(Some(command)),
             Role::Init(mut report) => {
                 report.kept = keep && clean::is_clean();
@@ -87,6 +95,37 @@ pub(super) fn live(
             state,
         };
     }
+}
+
+/// How PID 1 was confined at its first command, for good.
+struct Confined {
+    programs: Option<Vec<CString>>,
+    /// With a list of programs: where the shell writes its state. The caller's is a memory file, from which
+    /// a program could be run.
+    state: Option<File>,
+}
+
+/// The steps that only a launch can tell how to take. Mounts come first: later ones are refused.
+fn confine(spec: &Spec, mut rules: Option<Rules>) -> Result<Confined, Failure> {
+    root::resize_own(&spec.limits)?;
+    let mut state = None;
+    match &spec.programs {
+        None => fault::point(Step::Programs)?,
+        Some(programs) => {
+            let executed = programs::restrict(programs, spec.shell)?;
+            rules = landlock::prepare(Some(&executed))?;
+            state = Some(root::hidden_file(STATE_BYTES)?);
+        }
+    }
+    privileges::drop_all()?;
+    if let Some(rules) = rules {
+        rules.enter()?;
+    }
+    privileges::filter_inner()?;
+    Ok(Confined {
+        programs: spec.programs.clone(),
+        state,
+    })
 }
 
 /// Tells the caller, by the position that both have in this file, that the launch has been taken.
@@ -147,9 +186,14 @@ fn run(
     watch: &Watch,
     spec: &Spec,
     state: OwnedFd,
+    confined: &Confined,
     way: Way,
 ) -> Result<Role, Failure> {
     watch.begin(&spec.limits)?;
+    let (state, copied) = match &confined.state {
+        None => (state, None),
+        Some(own) => (empty(own).at(Step::Descriptors)?, Some((own, state))),
+    };
     let shell = match start_shell(spec, state, way)? {
         Started::Here(command) => return Ok(Role::Shell(command)),
         Started::Child(pid) => pid,
@@ -160,6 +204,13 @@ fn run(
         cpu_us,
         peak_memory_bytes,
     } = reaper.end_everything();
+    if let Some((own, state)) = copied {
+        let mut state = File::from(state);
+        if copy(own, &mut state).is_err() {
+            // It has run; what is lost is its state.
+            let _ = state.rewind();
+        }
+    }
     Ok(Role::Init(Report {
         ended,
         cpu_us,
@@ -167,6 +218,21 @@ fn run(
         kept: false,
         steps: clock::spent(),
     }))
+}
+
+/// Another hold on a file with nothing in it any more.
+fn empty(mut file: &File) -> io::Result<OwnedFd> {
+    file.set_len(0)?;
+    file.rewind()?;
+    Ok(file.try_clone()?.into())
+}
+
+/// Gives the caller what the shell has written, up to where it wrote.
+fn copy(mut own: &File, state: &mut File) -> io::Result<()> {
+    let written = own.stream_position()?.min(STATE_BYTES as u64);
+    own.rewind()?;
+    io::copy(&mut own.take(written), state)?;
+    Ok(())
 }
 
 /// Where the shell's process is: this one's child, or this one.

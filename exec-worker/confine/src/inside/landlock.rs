@@ -1,6 +1,12 @@
-//! Landlock: what a process and its children may do to files, and whom they may signal.
+//! Landlock, where the kernel has it. For every command: writing only where something may be written, no
+//! abstract socket and no signal to outside; with a list of programs, executing these alone. The level basic
+//! has domains of its own, and cannot do without.
+//!
+//! A domain forbids every further mount, so it is entered after the last of them. Its rules name folders that
+//! each PID 1 has to itself, so each makes them, but before its launch is there, and enters once for all its
+//! commands.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use landlock::{
@@ -8,12 +14,20 @@ use landlock::{
     RulesetCreated, RulesetCreatedAttr, Scope,
 };
 
-use super::{At, Failure};
+use super::{At, Failure, fault};
 use crate::error::Step;
+use crate::spec::HOME;
 
 /// The rights that are asked for; a kernel that knows fewer enforces those. Not those of a later version,
 /// which nobody has tried.
 const KNOWN: ABI = ABI::V6;
+/// The first version with which files can be moved from folder to folder: one layer more is not worth that
+/// loss.
+const USEFUL: u32 = 2;
+/// The folders below which a command may write. `/dev` and `/home` themselves are read-only mounts.
+const WRITABLE: [&str; 3] = [HOME, "/tmp", "/dev"];
+/// With a list of programs this is read-only.
+const PROC: &str = "/proc";
 
 /// The version of Landlock that this kernel offers; `None` where it has none, or where it is off.
 pub fn landlock_abi() -> Option<u32> {
@@ -76,6 +90,27 @@ impl Rules {
 /// Everything that changes a file or a folder.
 pub(super) fn writing() -> BitFlags<AccessFs> {
     AccessFs::from_write(KNOWN)
+}
+
+/// The rules for a command at the level strict, which may execute anything where nothing is said; `None`
+/// where the kernel has no Landlock.
+pub(super) fn prepare(executed: Option<&[PathBuf]>) -> Result<Option<Rules>, Failure> {
+    if landlock_abi().is_none_or(|version| version < USEFUL) {
+        fault::point(Step::Landlock)?;
+        return Ok(None);
+    }
+    let mut rules = Rules::new(match executed {
+        Some(_) => AccessFs::Execute.into(),
+        None => BitFlags::EMPTY,
+    })?;
+    let proc = executed.is_none().then_some(PROC);
+    for path in WRITABLE.into_iter().chain(proc) {
+        rules = rules.allow(Path::new(path), writing())?;
+    }
+    for path in executed.into_iter().flatten() {
+        rules = rules.allow(path, AccessFs::Execute.into())?;
+    }
+    Ok(Some(rules))
 }
 
 #[cfg(test)]

@@ -160,7 +160,8 @@ fn once(control: &OwnedFd) -> Result<i32, Failure> {
                 .and_then(|()| root::enter_template())
                 .and_then(|()| root::add_own(&Limits::default()))
                 .and_then(|()| privileges::filter_outer())
-                .and_then(|()| init::live(control, launch, Way::Executed, false));
+                .and_then(|()| landlock::prepare(None))
+                .and_then(|rules| init::live(control, launch, rules, Way::Executed, false));
             finish(control, ended.map(|_| ()))
         }
         ForkResult::Parent { child } => {

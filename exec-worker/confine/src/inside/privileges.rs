@@ -56,6 +56,11 @@ pub(super) fn filter_outer() -> Result<(), Failure> {
     filter_calls(&seccomp::filters().at(Step::Seccomp)?.outer)
 }
 
+/// What a list of programs forbids in addition, for the command.
+pub(super) fn filter_memory_files() -> Result<(), Failure> {
+    filter_calls(&seccomp::memory_files().at(Step::Seccomp)?)
+}
+
 /// What the level basic forbids in addition.
 pub(super) fn filter_basic() -> Result<(), Failure> {
     filter_calls(&seccomp::basic().at(Step::Seccomp)?)

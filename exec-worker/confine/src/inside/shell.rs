@@ -6,13 +6,13 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, execve, setsid};
 
-use super::{At, Failure, fault, rlimits, standard};
+use super::{At, Failure, fault, privileges, rlimits, standard};
 use crate::error::Step;
 use crate::shell::{COMMAND_FD, SCRIPT_FD, executed, state_fd};
 use crate::spec::{HOME, Spec};
@@ -68,6 +68,10 @@ fn confine(spec: &Spec, state: &OwnedFd) -> Result<(), Failure> {
     place(&null, 0)?;
     // Only now: the numbers above may lie past the limit on descriptors.
     rlimits::set(&spec.limits)?;
+    if spec.programs.is_some() {
+        // Only now: its scripts are memory files.
+        privileges::filter_memory_files()?;
+    }
     enter_cwd(&spec.cwd)?;
     fault::point(Step::Exec)
 }
@@ -86,9 +90,13 @@ fn enter_cwd(cwd: &CStr) -> Result<(), Failure> {
 }
 
 pub(super) fn memory_file(name: &CStr, bytes: &[u8]) -> Result<OwnedFd, Failure> {
-    let fd = memfd_create(name, MFdFlags::MFD_CLOEXEC).at(Step::Descriptors)?;
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let fd = memfd_create(name, flags).at(Step::Descriptors)?;
     let mut file = std::fs::File::from(fd);
     file.write_all(bytes).at(Step::Descriptors)?;
+    // A command could open it again, and write a program into it.
+    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).at(Step::Descriptors)?;
     std::io::Seek::rewind(&mut file).at(Step::Descriptors)?;
     Ok(file.into())
 }
