@@ -319,6 +319,22 @@ fn the_files_that_the_shell_is_given_hold_no_program() {
 }
 
 #[test]
+fn the_scripts_of_the_launcher_stay_as_they_are() {
+    for launcher in launchers() {
+        let mut session = listed(&[]);
+        session.shell = Shell::Sh;
+        for fd in [249, 251] {
+            let write = format!(
+                "test -e /proc/self/fd/{fd} && echo there; echo x >>/proc/self/fd/{fd}; echo $?"
+            );
+            let ran = session.run_by(&launcher, &write);
+            assert!(ran.text().starts_with("there\n"), "{}", ran.text());
+            assert!(!ran.text().ends_with("\n0\n"), "{}", ran.text());
+        }
+    }
+}
+
+#[test]
 fn a_memory_file_holds_no_program() {
     if cfg!(target_arch = "x86_64") {
         let perl = r#"perl -e '$^F = 99; $n = "x"; $fd = syscall(319, $n, 0); die "refused: $!" if $fd < 0;
