@@ -90,7 +90,7 @@ pub fn register() {
     GucRegistry::define_string_guc(
         c"pg_shell.programs",
         c"Programs that run_command's commands may run besides the shell: absolute paths, with commas.",
-        c"Empty: any.",
+        c"Empty: any. A comma alone: none.",
         &PROGRAMS,
         GucContext::Suset,
         GucFlags::empty(),
@@ -152,7 +152,7 @@ pub fn register() {
     );
     define(
         c"pg_shell.disk",
-        c"Size of the home folder, and of /tmp and /dev/shm each.",
+        c"Size of the home folder, /tmp and /dev/shm together.",
         &s.disk,
         range("disk_bytes", 1024),
         kb,

@@ -19,18 +19,14 @@ pub enum Step {
     Init,
     /// Joining the command's control group.
     Cgroup,
-    /// Making a network with nothing in it.
-    Network,
-    /// Building and entering the private root.
-    Root,
-    /// Restricting the command to the programs that are listed.
-    Programs,
     /// Setting the hostname.
     Hostname,
-    /// Starting the shell's process.
-    Fork,
-    /// Setting resource limits.
-    Rlimits,
+    /// Building and entering the private root.
+    Root,
+    /// Making a network with nothing in it.
+    Network,
+    /// Restricting the command to the programs that are listed.
+    Programs,
     /// Dropping capabilities.
     Capabilities,
     /// Setting `no_new_privs`.
@@ -41,8 +37,12 @@ pub enum Step {
     Folder,
     /// Installing the seccomp filter.
     Seccomp,
+    /// Starting the shell's process.
+    Fork,
     /// Handing over descriptors.
     Descriptors,
+    /// Setting resource limits.
+    Rlimits,
     /// Starting the shell itself.
     Exec,
 }
@@ -64,7 +64,12 @@ impl Step {
                  exec-worker doctor and shell.confinement() tell what this host can do."
             }
             Step::Landlock => {
-                "Nothing was run. The level basic needs Linux 6.12 or later with Landlock: see exec-worker doctor."
+                "Nothing was run. The level basic needs Linux 6.12 or later with Landlock; strict uses what there is of \
+                 it. exec-worker doctor and shell.confinement() tell what this host can do."
+            }
+            Step::Programs => {
+                "Nothing was run. The list of programs holds absolute paths of programs of the system; only the \
+                 level strict can keep to one."
             }
             Step::Folder => {
                 "Nothing was run. Set TMPDIR to a folder that the server's user may write; that of root is nobody."

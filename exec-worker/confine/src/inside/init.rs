@@ -1,4 +1,4 @@
-//! Step 6: PID 1 of the namespace. It starts the shell, waits for it, for the deadline, for a stop or for
+//! PID 1 of the namespace. It starts the shell, waits for it, for the deadline, for a stop or for
 //! its caller's death, then ends every process there is and reports. Where nothing is left behind, it
 //! waits for the next command of the same session.
 

@@ -1,4 +1,4 @@
-//! Step 2: namespaces, as an ordinary user. Inside, the caller's user is `sandbox`, and nobody else exists.
+//! Namespaces, as an ordinary user. Inside, the caller's user is `sandbox`, and nobody else exists.
 
 use std::fs;
 

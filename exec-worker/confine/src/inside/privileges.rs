@@ -1,4 +1,4 @@
-//! Step 5: capabilities and `no_new_privs`; and the seccomp filter, in two parts.
+//! Capabilities and `no_new_privs`; and the seccomp filter, in two parts.
 
 use caps::CapSet;
 use nix::errno::Errno;

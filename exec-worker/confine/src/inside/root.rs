@@ -1,4 +1,4 @@
-//! Step 3: the private root.
+//! The private root.
 //!
 //! A read-only tmpfs that holds: the host's `/usr` (and what of `/bin`, `/lib`, `/sbin` is not a link into
 //! it), read-only; from `/etc` only what [`ETC`] names; a `/proc` of its own; a `/dev` with five devices;

@@ -1,4 +1,4 @@
-//! Step 7: the child that becomes the shell.
+//! The child that becomes the shell.
 
 use std::convert::Infallible;
 use std::ffi::CStr;
