@@ -41,3 +41,6 @@ grant execute on function
   shell.fork_session(uuid, bigint, boolean),
   shell.replay_session(uuid)
 to shell_admin;
+
+-- What the host can do is for whoever has to judge or mend it. It takes nothing from its caller.
+grant execute on function shell.confinement(), shell.confinement_report() to shell_admin, shell_auditor;

@@ -13,7 +13,7 @@ use pgrx::{PgLogLevel, pg_sys};
 
 use crate::error::Error;
 use crate::run_command::{Answer, Arguments, run};
-use crate::{settings, text};
+use crate::{confinement, settings, text};
 
 static VERSION_1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
 
@@ -33,6 +33,24 @@ pub extern "C" fn pg_finfo_pg_shell_default_limits() -> &'static pg_sys::Pg_finf
 #[unsafe(no_mangle)]
 pub extern "C" fn pg_finfo_pg_shell_maximum_limits() -> &'static pg_sys::Pg_finfo_record {
     &VERSION_1
+}
+
+/// The same of `pg_shell_confinement_report`.
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_pg_shell_confinement_report() -> &'static pg_sys::Pg_finfo_record {
+    &VERSION_1
+}
+
+/// `shell.confinement_report() returns json`.
+///
+/// # Safety
+/// Only for Postgres' function manager, and only with the signature above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn pg_shell_confinement_report(
+    _fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    // SAFETY: as the caller promises; json is stored as text is.
+    unsafe { guarded(|| Ok(text_datum(&confinement::report()?))) }
 }
 
 /// `shell.run_command(cwd text, env jsonb, command text, limits jsonb, out exit_code int, out output text)`.
@@ -124,14 +142,19 @@ unsafe fn arguments(fcinfo: pg_sys::FunctionCallInfo) -> Arguments {
 /// # Safety
 /// As of [`pg_shell_run_command`].
 unsafe fn answer_row(fcinfo: pg_sys::FunctionCallInfo, answer: &Answer) -> pg_sys::Datum {
-    let output = text::to_server(&answer.output);
-    let length = i32::try_from(output.len()).expect("pg_shell.max_output is far below 1 GB");
-    // SAFETY: the function returns a record of these two columns; Postgres copies the output.
+    // SAFETY: the function returns a record of these two columns.
     unsafe {
-        let output = pg_sys::cstring_to_text_with_len(output.as_ptr().cast(), length);
-        let values = [answer.exit_code.into(), output.into()];
+        let values = [answer.exit_code.into(), text_datum(&answer.output)];
         row(fcinfo, values.map(Some))
     }
+}
+
+/// A text in Postgres' memory.
+fn text_datum(text: &str) -> pg_sys::Datum {
+    let text = text::to_server(text);
+    let length = i32::try_from(text.len()).expect("pg_shell.max_output is far below 1 GB");
+    // SAFETY: Postgres copies so many bytes.
+    unsafe { pg_sys::cstring_to_text_with_len(text.as_ptr().cast(), length) }.into()
 }
 
 /// # Safety

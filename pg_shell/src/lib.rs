@@ -6,6 +6,7 @@
 
 use pgrx::prelude::*;
 
+mod confinement;
 mod error;
 mod fmgr;
 mod run_command;
@@ -28,8 +29,9 @@ extension_sql_file!("../../sql/06_commands.sql", requires = ["05_sessions"]);
 extension_sql_file!("../../sql/07_workers.sql", requires = ["06_commands"]);
 extension_sql_file!("../../sql/08_views.sql", requires = ["07_workers"]);
 extension_sql_file!("run_command.sql", requires = ["08_views"]);
+extension_sql_file!("confinement.sql", requires = ["run_command"]);
 // The last: it takes from PUBLIC what was made before it.
-extension_sql_file!("../../sql/09_grants.sql", requires = ["run_command"]);
+extension_sql_file!("../../sql/09_grants.sql", requires = ["confinement"]);
 
 /// What Postgres calls when it loads the library.
 #[pg_guard]

@@ -1,6 +1,6 @@
 //! The helper, seen from the caller: spawned for each launch, or kept as a server.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -23,6 +23,7 @@ use crate::cgroup::{Cgroup, Group};
 use crate::error::{Context, Error};
 use crate::inside::{AHEAD, CGROUP_FD, CONTROL_FD, GROUPED, KILLED_BY, LAUNCH, SPEC_FD, STATE_FD};
 use crate::kept::{Kept, Key};
+use crate::level::Level;
 use crate::limits::Limits;
 use crate::report::{Ended, Report};
 use crate::spec::Spec;
@@ -33,6 +34,8 @@ pub struct Launcher {
     /// `None` spawns a helper for each launch; else the server, once there is one.
     server: Option<Mutex<Option<Hold>>>,
     kept: Kept,
+    /// Below which the level basic makes its folders; `None` for the level strict.
+    basic: Option<CString>,
     cgroup: Option<Cgroup>,
 }
 
@@ -180,6 +183,7 @@ impl Launcher {
             path,
             server: None,
             kept: Kept::new(0),
+            basic: None,
             cgroup: None,
         }
     }
@@ -190,8 +194,25 @@ impl Launcher {
             path,
             server: Some(Mutex::new(None)),
             kept: Kept::new(KEPT),
+            basic: None,
             cgroup: None,
         }
+    }
+
+    /// The helper at `path`, for an administrator's level: [`Launcher::serving`], or for [`Level::Basic`]
+    /// spawned anew for each launch, to make its private folder below `temporary`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where `temporary` is no absolute path.
+    pub fn at(level: Level, path: PathBuf, temporary: &Path) -> Result<Launcher, Error> {
+        if level == Level::Strict {
+            return Ok(Launcher::serving(path));
+        }
+        let basic = Some(argument(temporary)?);
+        Ok(Launcher {
+            basic,
+            ..Launcher::spawning(path)
+        })
     }
 
     /// The same, each launch in a control group of its own.
@@ -316,6 +337,8 @@ impl Launcher {
             (given.state, STATE_FD),
         ];
         let mut arguments = vec![c"pg-shell-launch"];
+        let basic = self.basic.iter();
+        arguments.extend(basic.flat_map(|folder| [BASIC_ARGUMENT, folder]));
         let group = self.group(None, limits)?;
         if let Some(procs) = group.as_ref().and_then(Group::procs) {
             arguments.push(GROUPED);
@@ -386,26 +409,62 @@ impl Launcher {
         arguments: &[&CStr],
         descriptors: &[(BorrowedFd<'_>, RawFd)],
     ) -> Result<Helper, Error> {
-        let null = open(
-            "/dev/null",
-            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .or_cannot("open /dev/null")?;
-        let mut all = vec![(null.as_fd(), 0)];
-        all.extend_from_slice(descriptors);
-        match spawn(&self.path, arguments, &all) {
-            Ok(pid) => Ok(Helper {
-                pid,
-                program: self.path.clone(),
-                status: None,
-            }),
-            Err(source) => Err(Error::Spawn {
-                path: self.path.clone(),
-                source,
-            }),
-        }
+        spawn_helper(&self.path, arguments, descriptors)
     }
+}
+
+fn spawn_helper(
+    path: &Path,
+    arguments: &[&CStr],
+    descriptors: &[(BorrowedFd<'_>, RawFd)],
+) -> Result<Helper, Error> {
+    let null = open(
+        "/dev/null",
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .or_cannot("open /dev/null")?;
+    let mut all = vec![(null.as_fd(), 0)];
+    all.extend_from_slice(descriptors);
+    match spawn(path, arguments, &all) {
+        Ok(pid) => Ok(Helper {
+            pid,
+            program: path.to_owned(),
+            status: None,
+        }),
+        Err(source) => Err(Error::Spawn {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// The level basic, by the helper's own word for it.
+const BASIC_ARGUMENT: &CStr = c"basic";
+
+/// An absolute path, for the helper.
+fn argument(folder: &Path) -> Result<CString, Error> {
+    let invalid = || {
+        let folder = folder.display();
+        Error::Invalid(format!(
+            "the temporary folder {folder} is not an absolute path"
+        ))
+    };
+    let path = CString::new(folder.as_os_str().as_encoded_bytes()).map_err(|_| invalid())?;
+    folder.is_absolute().then_some(path).ok_or_else(invalid)
+}
+
+/// A helper that writes what this host can do to `answer`. Private folders would be made below `temporary`.
+pub(crate) fn probe(
+    path: &Path,
+    temporary: &Path,
+    answer: BorrowedFd<'_>,
+) -> Result<Helper, Error> {
+    let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+        .or_cannot("open /dev/null")?;
+    let temporary = argument(temporary)?;
+    let arguments = [c"pg-shell-launch", c"probe", &temporary];
+    spawn_helper(path, &arguments, &[(answer, 1), (null.as_fd(), 2)])
 }
 
 impl Server {

@@ -38,7 +38,7 @@ pub enum Stop {
 }
 
 /// Bytes that a shell may write about its state; what is cut off there is no complete state.
-const STATE_BYTES: usize = 4 << 20;
+pub(crate) const STATE_BYTES: usize = 4 << 20;
 
 /// The position in the file for the state until PID 1 has taken the launch: where no writing leads to.
 const UNTAKEN: u64 = STATE_BYTES as u64 + 1;

@@ -16,9 +16,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use common::host::open_folder;
 use common::{Faulty, Session, path};
 use confine::cgroup::{CONTROLLERS, Cgroup, Setting};
-use confine::{Ended, Exceeded, Launcher, Step};
+use confine::{Ended, Exceeded, Launcher, Level, Step};
 
 /// A user that owns nothing.
 const NOBODY: u32 = 65_534;
@@ -171,6 +172,32 @@ fn each_pid_1_has_a_group_and_keeps_it() {
     assert!(spawned.contains("/pg_shell-"), "{spawned}");
     assert_ne!(spawned, group(&spawning, &mut nobodys));
     drop(spawning);
+    assert!(delegated.is_empty(), "{:?}", delegated.groups());
+}
+
+#[test]
+fn the_level_basic_has_groups_too() {
+    let Some(delegated) = Delegated::new() else {
+        return;
+    };
+    let folder = open_folder();
+    let launcher = Launcher::at(Level::Basic, path(), folder.path())
+        .expect("a launcher")
+        .within(Some(delegated.open()));
+    let running = Session::new().start_printing(&launcher, "echo on; sleep 100");
+    let in_groups = || -> usize {
+        let lists = delegated
+            .groups()
+            .into_iter()
+            .map(|g| g.join("cgroup.procs"));
+        lists
+            .map(|l| fs::read_to_string(l).unwrap().lines().count())
+            .sum()
+    };
+    // The guard, the shell, and what it runs.
+    eventually("all of it is in one", || in_groups() == 3);
+    drop(running);
+    drop(launcher);
     assert!(delegated.is_empty(), "{:?}", delegated.groups());
 }
 

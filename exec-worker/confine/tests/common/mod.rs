@@ -1,5 +1,7 @@
 //! Runs a command as the worker does, and keeps its state as a session does.
 
+pub mod host;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::OnceLock;
