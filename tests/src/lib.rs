@@ -1,7 +1,7 @@
 //! The harness of the black-box tests: a private Postgres cluster, real workers, and a connection
 //! that fails with a clear message instead of waiting for ever.
 //!
-//! Each test file shares one [`Cluster`] where its tests allow it and gives each test a user of its
+//! Each test file shares one [`Cluster`] where its tests allow it ([`shared`]) and gives each test a user of its
 //! own. Nothing here sleeps to wait for something: waits end with an event, a log line, a process's
 //! exit, a notification or a row, or with a panic after [`PATIENCE`].
 //!
@@ -15,6 +15,7 @@ mod db;
 mod launcher;
 mod process;
 mod refusal;
+pub mod shared;
 mod stage;
 mod worker;
 

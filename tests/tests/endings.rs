@@ -1,21 +1,9 @@
 //! Each way in which a command can end: its status, its failure, the reason, and the kept output.
 
-use std::sync::OnceLock;
-
-use pg_shell_tests::{Cluster, Db, Worker, Wrapper};
-
-fn shared() -> &'static Cluster {
-    static SHARED: OnceLock<(Cluster, Worker)> = OnceLock::new();
-    let (cluster, _) = SHARED.get_or_init(|| {
-        let cluster = Cluster::new();
-        let worker = cluster.worker(&["--concurrency", "4"]);
-        (cluster, worker)
-    });
-    cluster
-}
+use pg_shell_tests::{Cluster, Db, Wrapper, shared};
 
 fn db() -> Db {
-    shared().db()
+    shared::with_worker(&["--concurrency", "4"]).db()
 }
 
 #[test]
