@@ -96,8 +96,7 @@ fn commands_run_in_groups_which_go_with_the_worker_or_with_the_next() {
 fn a_folder_that_cannot_be_used_stops_the_start() {
     let refused = |folder: &str, why: &str| {
         let worker = shared::cluster().starting_worker(&["--cgroup", folder]);
-        assert_eq!(worker.wait().code(), Some(2), "{folder}");
-        let log = worker.log();
+        let log = worker.refusal();
         assert!(log.contains(why), "{folder}: {log}");
     };
     refused("/tmp", "it is no cgroup v2 folder");

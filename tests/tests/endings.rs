@@ -328,10 +328,9 @@ fn run_command_is_refused_where_a_step_fails() {
 fn a_launcher_that_fails_is_said() {
     let cluster = Cluster::new();
     let says = |launcher: &str, what: &str| {
-        let worker = cluster.starting_worker(&["--launcher", launcher]);
-        assert_eq!(worker.wait().code(), Some(2), "{}", worker.log());
-        assert!(worker.log().contains(what), "{}", worker.log());
-        assert!(!worker.log().contains("ready"), "{}", worker.log());
+        let log = cluster.starting_worker(&["--launcher", launcher]).refusal();
+        assert!(log.contains(what), "{log}");
+        assert!(!log.contains("ready"), "{log}");
     };
     for (launcher, code) in [("/bin/true", 0), ("/bin/false", 1)] {
         says(

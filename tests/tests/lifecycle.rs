@@ -148,9 +148,7 @@ fn refused(user: &str, flags: &[&str]) -> String {
     let connection = shared::cluster().connection("shell_worker", "pg_shell");
     let mut all = vec!["--database-url", &connection];
     all.extend(flags);
-    let worker = Worker::run_as(user, &Stage::find().worker(), &all);
-    assert_eq!(worker.wait().code(), Some(2), "{}", worker.log());
-    worker.log()
+    Worker::run_as(user, &Stage::find().worker(), &all).refusal()
 }
 
 #[test]
@@ -189,21 +187,11 @@ fn an_unknown_version_and_a_missing_extension_are_refused() {
     let cluster = Cluster::new();
     let db = cluster.db();
     db.run("update pg_extension set extversion = '9.9' where extname = 'pg_shell'");
-    let worker = cluster.starting_worker(&[]);
-    assert_eq!(worker.wait().code(), Some(2));
-    assert!(
-        worker.log().contains("has pg_shell 9.9"),
-        "{}",
-        worker.log()
-    );
+    let log = cluster.starting_worker(&[]).refusal();
+    assert!(log.contains("has pg_shell 9.9"), "{log}");
     db.run("update pg_extension set extversion = '0.1.0' where extname = 'pg_shell'; drop extension pg_shell");
-    let worker = cluster.starting_worker(&[]);
-    assert_eq!(worker.wait().code(), Some(2));
-    assert!(
-        worker.log().contains("create extension pg_shell"),
-        "{}",
-        worker.log()
-    );
+    let log = cluster.starting_worker(&[]).refusal();
+    assert!(log.contains("create extension pg_shell"), "{log}");
 }
 
 #[test]
