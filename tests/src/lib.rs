@@ -13,6 +13,7 @@ use std::time::Duration;
 mod cluster;
 mod db;
 mod launcher;
+mod machine;
 mod process;
 mod refusal;
 pub mod shared;
@@ -22,7 +23,10 @@ mod worker;
 pub use cluster::Cluster;
 pub use db::{Command, Db};
 pub use launcher::Wrapper;
-pub use process::{Process, children_of, marked_processes, wait_until_gone};
+pub use machine::{
+    children_of, family_of, living_processes, marked_processes, stat_fields, wait_until_gone,
+};
+pub use process::Process;
 pub use refusal::Refusal;
 pub use stage::{Stage, is_root, postgres_user, worker_user};
 pub use worker::Worker;
