@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 mod cluster;
+mod data;
 mod db;
 mod launcher;
 mod machine;

@@ -1,7 +1,7 @@
 //! A child process whose log lines and exit can be waited for.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread;
@@ -186,4 +186,18 @@ fn spawn(command: Command) -> Child {
         .recv()
         .expect("an answer")
         .expect("a program that can be started")
+}
+
+/// Runs a command to its end, which must be a success.
+pub(crate) fn run(command: &mut Command) -> Output {
+    let output = command
+        .output()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{log}",
+        output.status
+    );
+    output
 }
