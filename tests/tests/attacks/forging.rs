@@ -262,9 +262,10 @@ fn a_state_that_is_garbage_harms_its_own_session_alone() {
     }
     for (attack, forging, next) in rows {
         let (forging, next) = (db.wait(forging), db.wait(next));
-        assert_eq!(
-            forging.attempt,
-            1,
+        // It may have been put back before it began; what began has ended once.
+        assert_ne!(
+            forging.failure.as_deref(),
+            Some("worker_lost"),
             "{attack}: {forging:?}\n{}",
             world.worker.log()
         );
