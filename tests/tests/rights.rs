@@ -1,19 +1,16 @@
 //! Who may do what: nothing is anybody's by default.
 
-use std::sync::OnceLock;
+use std::sync::Once;
 
-use pg_shell_tests::{Cluster, Db};
+use pg_shell_tests::{Cluster, Db, shared};
 
 fn db() -> Db {
-    static SHARED: OnceLock<Cluster> = OnceLock::new();
-    let cluster = SHARED.get_or_init(|| {
-        let cluster = Cluster::new();
-        cluster
-            .db()
-            .run("create role stranger; insert into shell.users (username) values ('owner')");
-        cluster
+    static PEOPLE: Once = Once::new();
+    PEOPLE.call_once(|| {
+        let people = "create role stranger; insert into shell.users (username) values ('owner')";
+        shared::cluster().db().run(people);
     });
-    cluster.db()
+    shared::cluster().db()
 }
 
 /// The tables, views and sequences of the schema on which a role has a right.

@@ -69,6 +69,56 @@ fn whatever_is_left_behind_ends_it() {
     }
 }
 
+/// The shell of a session's fourth command is forked ahead of it: by then it is likely.
+const LIKELY: u128 = 3;
+
+#[test]
+fn a_shell_that_was_forked_ahead_takes_any_command() {
+    let launcher = Launcher::serving(path());
+    let mut session = session(1);
+    let long = format!("x={}; echo ${{#x}}", "y".repeat(500_000));
+    for (prepare, command, printed) in [
+        ("true", "echo here; echo $EARLIER; EARLIER=1", "here\n\n"),
+        ("true", "echo $EARLIER; pwd; cd /tmp", "1\n/home/sandbox\n"),
+        ("true", &long, "500000\n"),
+        (
+            "true",
+            "pwd; echo ${LARGE:0:3}${#LARGE}",
+            "/tmp\nyyy130000\n",
+        ),
+        ("true", "pwd; cat <<E\nof\nlines\nE", "/tmp\nof\nlines\n"),
+    ] {
+        for _ in 0..LIKELY {
+            assert_eq!(session.run_by(&launcher, prepare).code(), Some(0));
+        }
+        if printed.contains("yyy") {
+            // Only a shell that is executed takes it over: the one that waits executes one.
+            session.env.insert("LARGE".into(), "y".repeat(130_000));
+        }
+        assert_eq!(session.run_by(&launcher, command).text(), printed);
+        session.env.remove("LARGE");
+    }
+}
+
+#[test]
+fn a_stop_reaches_a_shell_that_was_forked_ahead() {
+    let launcher = Launcher::serving(path());
+    let mut session = session(1);
+    for _ in 0..LIKELY {
+        session.run_by(&launcher, "true");
+    }
+    for command in ["sleep 1000", "while :; do :; done"] {
+        let mut running = session.start_by(&launcher, command);
+        running.stop(confine::Stop::Cancelled);
+        let ran = session.finish(running);
+        assert_eq!(ran.outcome.report.ended, confine::Ended::Stopped);
+        assert_eq!(session.run_by(&launcher, "echo here").text(), "here\n");
+    }
+    session.limits.wall = std::time::Duration::from_millis(200);
+    let ran = session.run_by(&launcher, "sleep 1000");
+    assert_eq!(ran.outcome.report.ended, confine::Ended::TimedOut);
+}
+
 #[test]
 fn processes_do_not_outlive_their_command_where_it_is_served_again() {
     let launcher = Launcher::serving(path());

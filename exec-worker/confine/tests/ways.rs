@@ -1,4 +1,5 @@
-//! A bash that waited for its command and one that was executed for it: a command cannot tell them apart.
+//! A bash that waited for its command, one that was forked ahead of it, and one that was executed for it: a
+//! command cannot tell them apart.
 
 mod common;
 
@@ -68,6 +69,29 @@ fn compare(session: &Session) {
         .zip(answers(&executed, session));
     for (waited, executed) in pairs {
         assert_eq!(waited, executed);
+    }
+    compare_ahead(session, &executed);
+}
+
+/// The same for a shell that was forked before its command was there, which has another number.
+fn compare_ahead(session: &Session, executed: &Launcher) {
+    let ahead = Launcher::serving(path());
+    let served = Session {
+        key: Some(1),
+        ..session.clone()
+    };
+    let without_numbers = |q: &&&str| !q.contains("$$") && !q.contains("coproc");
+    for question in QUESTIONS.iter().filter(without_numbers) {
+        for _ in 0..3 {
+            served.clone().run_by(&ahead, "true");
+        }
+        let [waited, executed] = [(&served, &ahead), (session, executed)].map(|(session, by)| {
+            let ran = session.clone().run_by(by, question);
+            let state = ran.state.map(|s| (s.cwd, s.env, s.shell_state));
+            let text = String::from_utf8_lossy(&ran.output.bytes).into_owned();
+            (text, ran.outcome.report.ended, state)
+        });
+        assert_eq!(waited, executed, "{question}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The builtin `__pg_shell_wait`, which the launcher's bash loads with `enable -f`.
+//! The builtins `__pg_shell_wait` and `__pg_shell_buffer`, which the launcher's bash loads with `enable -f`.
 //!
 //! Starting bash takes longer than everything else in a launch, so it is done once: a bash that has read
 //! what is the same for every command calls this builtin, which serves launches as the launcher itself
@@ -9,7 +9,7 @@
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStringExt;
 
-use confine::inside::waiting;
+use confine::inside::waiting::{self, Woken};
 
 /// bash's `struct builtin`.
 #[repr(C)]
@@ -41,6 +41,18 @@ pub static mut __pg_shell_wait_struct: Builtin = Builtin {
 /// Bytes that are all zero: an empty list of lines.
 static LONG_DOC: usize = 0;
 
+/// The same for the builtin that buffers.
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals)]
+pub static mut __pg_shell_buffer_struct: Builtin = Builtin {
+    name: c"__pg_shell_buffer".as_ptr(),
+    function: buffer,
+    flags: BUILTIN_ENABLED,
+    long_doc: &raw const LONG_DOC as *const *const c_char,
+    short_doc: c"__pg_shell_buffer".as_ptr(),
+    handle: std::ptr::null_mut(),
+};
+
 unsafe extern "C" {
     /// The text of `bash -c`, run when the startup files have been read.
     static mut command_execution_string: *mut c_char;
@@ -54,12 +66,14 @@ unsafe extern "C" {
     fn seedrand();
     /// Tells bash where it is.
     fn set_working_directory(path: *mut c_char);
+    /// What builtins print to.
+    static stdout: *mut libc::FILE;
     fn bind_variable(name: *const c_char, value: *const c_char, flags: c_int) -> *mut c_void;
 }
 
 /// Waits for a command; returns in the process that is to run it, once.
 extern "C" fn wait(_arguments: *mut c_void) -> c_int {
-    let Some(command) = waiting::wait() else {
+    let Some(Woken { command, session }) = waiting::wait() else {
         return EXECUTION_FAILURE;
     };
     let text = command.into_raw();
@@ -67,11 +81,11 @@ extern "C" fn wait(_arguments: *mut c_void) -> c_int {
         .ok()
         .and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
     // SAFETY: bash has one thread, and these are its own variables and functions, used as its own start
-    // does; it copies what it is given, and never frees the
-    // text it runs.
+    // does; it copies what it is given, and never frees the text it runs.
     unsafe {
         command_execution_string = text;
         bind_variable(c"BASH_EXECUTION_STRING".as_ptr(), text, 0);
+        bind_variable(c"__pg_shell_session".as_ptr(), session.as_ptr(), 0);
         dollar_dollar_pid = libc::getpid();
         shell_start_time = libc::time(std::ptr::null_mut());
         set_ppid();
@@ -82,4 +96,13 @@ extern "C" fn wait(_arguments: *mut c_void) -> c_int {
         seedrand();
     }
     EXECUTION_SUCCESS
+}
+
+/// Has builtins write what they print as a whole, not line by line. Each still ends by writing it.
+extern "C" fn buffer(_arguments: *mut c_void) -> c_int {
+    // SAFETY: bash has one thread; the stream keeps its own buffer.
+    match unsafe { libc::setvbuf(stdout, std::ptr::null_mut(), libc::_IOFBF, 0) } {
+        0 => EXECUTION_SUCCESS,
+        _ => EXECUTION_FAILURE,
+    }
 }

@@ -6,19 +6,33 @@ use nix::sys::stat::{Mode, fstat};
 
 use super::root::WRITABLE;
 
-/// True where the next command would find what this one found: no file, and no System V object. POSIX
-/// queues cannot be made (their limit is 0), sockets and locks end with their processes, and everything
-/// else is read-only.
-pub(super) fn is_clean() -> bool {
-    WRITABLE.iter().all(|(path, mode)| is_empty(path, *mode)) && !has_system_v_objects()
+/// The folders that a command can write to, opened once for all commands.
+pub(super) struct Folders(Vec<(Dir, u32)>);
+
+impl Folders {
+    pub(super) fn open() -> nix::Result<Folders> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+        let open = |&(path, mode): &(&str, u32)| Ok((Dir::open(path, flags, Mode::empty())?, mode));
+        WRITABLE
+            .iter()
+            .map(open)
+            .collect::<nix::Result<_>>()
+            .map(Folders)
+    }
+
+    /// True where the next command would find what this one found: no file, and no System V object. POSIX
+    /// queues cannot be made (their limit is 0), sockets and locks end with their processes, and everything
+    /// else is read-only.
+    pub(super) fn are_clean(&mut self) -> bool {
+        self.0
+            .iter_mut()
+            .all(|(folder, mode)| is_empty(folder, *mode))
+            && !has_system_v_objects()
+    }
 }
 
-fn is_empty(path: &str, mode: u32) -> bool {
-    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
-    let Ok(mut folder) = Dir::open(path, flags, Mode::empty()) else {
-        return false;
-    };
-    fstat(&folder).is_ok_and(|s| s.st_mode & 0o7777 == mode)
+fn is_empty(folder: &mut Dir, mode: u32) -> bool {
+    fstat(&*folder).is_ok_and(|s| s.st_mode & 0o7777 == mode)
         && folder
             .iter()
             .all(|entry| entry.is_ok_and(|e| matches!(e.file_name().to_bytes(), b"." | b"..")))

@@ -44,6 +44,7 @@ mod rlimits;
 mod root;
 mod server;
 mod shell;
+pub mod start;
 pub mod waiting;
 
 use std::ffi::CStr;
@@ -176,7 +177,7 @@ fn once(control: &OwnedFd) -> Result<i32, Failure> {
         }
         ForkResult::Parent { child } => {
             drop(launch);
-            init::drop_outputs();
+            start::drop_outputs();
             Ok(killed(child))
         }
     }

@@ -5,7 +5,6 @@
 //! forked before its launch is there, so that a launch finds it waiting with everything mounted. It takes
 //! one launch, and the next one is forked. All end when the caller does.
 
-use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -18,6 +17,7 @@ use nix::unistd::{close, pipe2, read};
 
 use super::namespaces::{self, SANDBOX_ID};
 use super::shell::Way;
+use super::start::Woken;
 use super::{
     AHEAD, At, CONTROL_FD, Failure, LAUNCH, Launch, cgroup, close_from, exit, fault, finish, hide,
     init, landlock, privileges, receive_any, refuse, root, waiting,
@@ -49,7 +49,7 @@ pub(super) fn run(socket: RawFd) -> Result<i32, Failure> {
 
 /// Forks a PID 1 for each launch until the caller's end of the socket is closed. With [`Way::Waiting`] it
 /// returns in the process, too, that is confined and has this command to run.
-pub(super) fn serve(socket: RawFd, way: Way) -> Result<Option<CString>, Failure> {
+pub(super) fn serve(socket: RawFd, way: Way) -> Result<Option<Woken>, Failure> {
     privileges::filter_outer()?;
     // Nobody waits for the children; their reports go to the caller.
     // SAFETY: no handler is installed.
@@ -62,7 +62,7 @@ pub(super) fn serve(socket: RawFd, way: Way) -> Result<Option<CString>, Failure>
             wait_for_launch(socket)?;
             fork_init(socket, way)
         }) {
-            Ok(Forked::Here(command)) => return Ok(Some(command)),
+            Ok(Forked::Here(woken)) => return Ok(Some(woken)),
             Ok(Forked::Child(taken)) => taken,
             Err(_) if has_ended(socket) => return Ok(None),
             Err(failure) => {
@@ -122,7 +122,7 @@ enum Forked {
     /// This process' child, which says by this pipe that it has a launch.
     Child(OwnedFd),
     /// Here, and confined: this is what it shall run.
-    Here(CString),
+    Here(Woken),
 }
 
 /// Forks a PID 1, which waits for a launch.
@@ -156,7 +156,7 @@ fn fork_init(socket: RawFd, way: Way) -> Result<Forked, Failure> {
             };
             let ready = ready.and_then(|rules| received.joined.map(|()| rules));
             match ready.and_then(|rules| init::live(&control, launch, rules, way, true)) {
-                Ok(Some(command)) => Ok(Forked::Here(command)),
+                Ok(Some(woken)) => Ok(Forked::Here(woken)),
                 Ok(None) => finish(&control, Ok(())),
                 Err(failure) => finish(&control, Err(failure)),
             }

@@ -26,10 +26,8 @@ pub(super) enum Way {
     Waiting,
 }
 
-/// For a fork of a shell that waits: takes every step up to the command, of which `script` is the
-/// session's part.
-pub(super) fn wake(spec: &Spec, state: &OwnedFd, script: &[u8]) -> Result<(), Failure> {
-    place(&memory_file(c"state", script)?, SCRIPT_FD)?;
+/// For a fork of a shell that waits: takes every step up to the session's script.
+pub(super) fn wake(spec: &Spec, state: &OwnedFd) -> Result<(), Failure> {
     confine(spec, state)
 }
 

@@ -18,12 +18,13 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, execve};
 
 use super::shell::{Way, memory_file, place};
+pub use super::start::Woken;
 use super::{
     At, CONTROL_FD, Failure, KILLED_BY, REFUSED, close_from, exit, fault, fork_at, hide, refuse,
     server,
 };
 use crate::error::Step;
-use crate::shell::{BASH_STATE_FD, SCRIPT_FD, Shell, waiting_environment, waiting_script};
+use crate::shell::{BASH_STATE_FD, Shell, waiting_environment, waiting_script};
 
 /// The builtin's library, which lies beside the helper.
 const LIBRARY: &str = "libpg_shell_bash.so";
@@ -73,7 +74,7 @@ fn become_bash(library: &OwnedFd) -> Result<Infallible, Failure> {
     // SAFETY: takes the number that a spawned helper's caller passed; it is open, and stays so.
     unsafe { libc::fcntl(CONTROL_FD, libc::F_SETFD, 0) };
     let script = waiting_script(&format!(
-        "enable -f /proc/self/fd/{LIBRARY_FD} __pg_shell_wait 2>/dev/null || exit {NOT_LOADED}\n"
+        "enable -f /proc/self/fd/{LIBRARY_FD} __pg_shell_wait __pg_shell_buffer 2>/dev/null || exit {NOT_LOADED}\n"
     ));
     place(&memory_file(c"waiting", script.as_bytes())?, WAITING_FD)?;
     place(library, LIBRARY_FD)?;
@@ -91,7 +92,7 @@ fn become_bash(library: &OwnedFd) -> Result<Infallible, Failure> {
 
 /// For the builtin, within bash: serves launches, and returns in a process that is confined and has a
 /// command to run. `None` for whoever calls it again.
-pub fn wait() -> Option<CString> {
+pub fn wait() -> Option<Woken> {
     static CALLED: AtomicBool = AtomicBool::new(false);
     if CALLED.swap(true, Ordering::Relaxed) {
         return None;
@@ -101,12 +102,12 @@ pub fn wait() -> Option<CString> {
         .and_then(|()| prepare())
         .and_then(|()| server::serve(CONTROL_FD, Way::Waiting));
     let code = match ended {
-        Ok(Some(command)) => {
+        Ok(Some(woken)) => {
             signals.put_back();
             close_all_but_the_shells();
             // Its files in /proc are root's until then.
             let _ = nix::sys::prctl::set_dumpable(true);
-            return Some(command);
+            return Some(woken);
         }
         Ok(None) => 0,
         Err(failure) => refuse(CONTROL_FD, failure),
@@ -123,7 +124,7 @@ fn prepare() -> Result<(), Failure> {
 
 /// Only what a shell that is executed would have either.
 fn close_all_but_the_shells() {
-    let ranges: [(RawFd, c_int); 2] = [(3, BASH_STATE_FD - 1), (SCRIPT_FD + 1, c_int::MAX)];
+    let ranges: [(RawFd, c_int); 2] = [(3, BASH_STATE_FD - 1), (BASH_STATE_FD + 1, c_int::MAX)];
     for (first, last) in ranges {
         // SAFETY: every owner of these descriptors has been dropped, or is forgotten with the helper's part.
         unsafe { libc::close_range(first as u32, last as u32, 0) };

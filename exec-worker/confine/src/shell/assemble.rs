@@ -13,6 +13,7 @@ const BASH_BEGIN: &str = include_str!("bash/begin.sh");
 const BASH_PARSE: &str = include_str!("bash/parse.sh");
 const BASH_SAVE: &str = include_str!("bash/save.sh");
 const BASH_TRAPS: &str = include_str!("bash/traps.sh");
+const BASH_WAIT: &str = include_str!("bash/wait.sh");
 const BASH_WATCH: &str = include_str!("bash/watch.sh");
 const SH_PROLOGUE: &str = include_str!("sh.sh");
 
@@ -94,6 +95,7 @@ fn bash(spec: &Spec) -> (Vec<CString>, Vec<u8>, Option<&CStr>) {
         script += &format!("exec {COMMAND_FD}<&-\n");
     }
     script += &constant_part();
+    script += &format!("exec {SCRIPT_FD}<&-\n");
     let mut script = script.into_bytes();
     session_part(spec, |name, _| by_script(name), &mut script);
     let command = if long {
@@ -114,13 +116,10 @@ fn sh(spec: &Spec) -> (Vec<CString>, Vec<u8>, Option<&CStr>) {
     (argv, script, Some(&spec.command))
 }
 
-/// What a bash reads that waits for its command: everything that is the same for all; `wait` are the
-/// lines that wait. The session's part comes by [`SCRIPT_FD`] then.
-pub(crate) fn waiting_script(wait: &str) -> String {
-    format!(
-        "{wait}{BASH_BEGIN}{}__pg_shell_wait\n. /proc/self/fd/{SCRIPT_FD}\n",
-        constant_part()
-    )
+/// What a bash reads that waits for its command: `load`, which brings the builtins, and everything that is the
+/// same for all sessions. The session's part is the value of a variable then.
+pub(crate) fn waiting_script(load: &str) -> String {
+    format!("{load}{BASH_BEGIN}{}{BASH_WAIT}", constant_part())
 }
 
 /// The environment of a bash that waits: what every session has.
@@ -181,7 +180,6 @@ fn session_part(spec: &Spec, chosen: impl Fn(&CStr, &CStr) -> bool, script: &mut
     if spec.command.as_bytes().contains(&b'\n') {
         script.extend_from_slice(BASH_PARSE.as_bytes());
     }
-    script.extend_from_slice(format!("exec {SCRIPT_FD}<&-\n").as_bytes());
     export(spec, chosen, script);
     script.extend_from_slice(&spec.shell_state);
 }

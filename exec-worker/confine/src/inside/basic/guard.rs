@@ -10,9 +10,10 @@ use super::domain::{self, Domain};
 use super::folder::Private;
 use super::names::Names;
 use crate::error::Step;
-use crate::inside::init::{self, Watch, lift, spawn_shell};
+use crate::inside::init::{self, Watch};
 use crate::inside::meter::Whose;
 use crate::inside::reap::Reaper;
+use crate::inside::start::{drop_outputs, lift, spawn_shell};
 use crate::inside::{At, Failure, Launch, hide, privileges, read_spec, send_report, standard};
 use crate::report::Report;
 use crate::running::STATE_BYTES;
@@ -48,7 +49,7 @@ pub(super) fn run(control: &OwnedFd, launch: Launch, private: &Private) -> Resul
     // Whatever was started of it ends, should this fail.
     let shell = shell.inspect_err(|_| domain.end_everything())?;
     drop(held);
-    init::drop_outputs();
+    drop_outputs();
     let mut reaper = Reaper::new(shell);
     let ended = init::wait(
         &mut reaper,

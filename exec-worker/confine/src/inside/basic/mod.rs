@@ -26,7 +26,7 @@ use nix::unistd::{ForkResult, Pid, Uid};
 
 use super::{
     At, CONTROL_FD, Failure, Launch, REFUSED, SPEC_FD, STATE_FD, cgroup, fault, finish, fork_at,
-    hide, inherited, init, killed, namespaces, privileges, refuse,
+    hide, inherited, killed, namespaces, privileges, refuse, start,
 };
 use crate::error::Step;
 
@@ -77,7 +77,7 @@ fn keep(control: &OwnedFd, temporary: &Path) -> Result<i32, Failure> {
         }
         Ok(ForkResult::Parent { child }) => {
             drop((launch, group));
-            init::drop_outputs();
+            start::drop_outputs();
             let code = killed(child);
             // A guard that was killed has ended nothing.
             domain.end_everything();

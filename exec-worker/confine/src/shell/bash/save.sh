@@ -5,6 +5,8 @@ builtin unset __pg_shell_command BASH_XTRACEFD
 builtin unset -f trap
 builtin set +efu +o posix
 {
+  # A shell that waited has this, and writes once what it would write line by line.
+  builtin __pg_shell_buffer
   builtin printf 'pg_shell state 1\0bash\0'
   builtin pwd; builtin printf '\0'
   builtin umask; builtin printf '\0'
