@@ -21,10 +21,10 @@ use nix::sys::time::TimeSpec;
 use crate::capture::{Capture, Output};
 use crate::cgroup::{Events, Group};
 use crate::error::{Context, Error};
+use crate::helper::Helper;
 use crate::kept::{Kept, Key};
-use crate::launcher::{
-    Descriptors, Helper, Launched, Launcher, REPORT_BYTES, Server, receive_report,
-};
+use crate::launcher::{Descriptors, Launched, Launcher, Server};
+use crate::messages::{REPORT_BYTES, receive_report};
 use crate::report::{Ended, Outcome, Report};
 use crate::spec::Spec;
 

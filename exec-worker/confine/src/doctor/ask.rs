@@ -2,18 +2,19 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
 use nix::unistd::pipe2;
 
 use super::{Found, Row, STEPS, rows};
 use crate::error::{Context, Error};
-use crate::launcher::probe;
+use crate::helper::{Helper, argument};
 
 /// It takes some tens of milliseconds; on a host that is overloaded it may take this long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -61,4 +62,13 @@ fn read(mut answer: File) -> Option<Vec<u8>> {
             Err(_) => return None,
         }
     }
+}
+
+/// A helper that writes what this host can do to `answer`. Private folders would be made below `temporary`.
+fn probe(path: &Path, temporary: &Path, answer: BorrowedFd<'_>) -> Result<Helper, Error> {
+    let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+        .or_cannot("open /dev/null")?;
+    let temporary = argument(temporary)?;
+    let arguments = [c"pg-shell-launch", c"probe", &temporary];
+    Helper::spawn(path, &arguments, &[(answer, 1), (null.as_fd(), 2)])
 }

@@ -12,14 +12,14 @@
 //! 10. `privileges`: drop every capability.
 //! 11. `landlock`: enter the domain, after the last mount.
 //! 12. `privileges`: the rest of the seccomp filter.
-//! 13. `init`: fork for the shell. In the child, `shell`: descriptors; `rlimits`; with a list, no memory files;
+//! 13. `start`: fork for the shell. In the child, `shell`: descriptors; `rlimits`; with a list, no memory files;
 //!     the working directory; `execve`.
 //! 14. `init`: wait, with `meter` and `reap`; end everything, and report.
 //!
 //! A `server` takes steps 4 and 6 once for all, in a user and a mount namespace of its own, and forks PID 1s,
 //! each of which takes the others up to 7 before its launch is there; `waiting` does so from within a bash that
-//! is started already. A PID 1 that `clean` finds untouched goes on for its session's next command: it reads
-//! the specification, and takes step 13.
+//! is started already. A PID 1 that `clean` finds untouched goes on with step 13 for its session's next command;
+//! it may fork the shell ahead, which then reads the specification itself.
 //!
 //! The level `basic` has a way of its own, `basic`, which ends in the same step 14; and `probe` tries what
 //! this host can do of either.

@@ -1,4 +1,4 @@
-//! Step 9: the shell's process. It is forked from a bash that waits, for a launch in hand or ahead of the next
+//! The shell's process. It is forked from a bash that waits, for a launch in hand or ahead of the next
 //! one; or it executes its shell.
 
 use std::ffi::CString;
