@@ -14,7 +14,9 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, shutdown, socketpair,
+};
 
 use nix::sys::time::TimeSpec;
 
@@ -157,6 +159,7 @@ impl Running {
             return Ok(None);
         };
         if !self.capture.ended() {
+            collect_sockets();
             return Ok(None);
         }
         let mut report = report.clone();
@@ -336,6 +339,14 @@ impl Drop for Running {
             self.kill();
         }
     }
+}
+
+/// Sockets that a command has sent through each other outlive it, and with them what was sent along, such as
+/// its output's pipes. The kernel collects them whenever a Unix socket is closed, so one is.
+fn collect_sockets() {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    // Where there is no descriptor left for it, somebody else closes one sooner or later.
+    let _ = socketpair(AddressFamily::Unix, SockType::Stream, None, flags);
 }
 
 fn hash(value: &impl Hash) -> u64 {

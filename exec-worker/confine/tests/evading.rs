@@ -1,0 +1,49 @@
+//! Commands that keep what watches them from noticing something.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Session, path};
+use confine::{Ended, Launcher, Used};
+
+#[test]
+fn a_look_at_what_is_used_cannot_be_put_off() {
+    // PID 1 hears of each: of a signal, and of the end of a process that nobody else waits for.
+    for nudge in ["kill -CHLD 1", "(true &)"] {
+        let mut s = Session::new();
+        s.limits.memory_bytes = 64 << 20;
+        s.limits.wall = Duration::from_secs(10);
+        let ran = s.run(&format!(
+            "while {nudge}; do sleep 0.02; done &
+             for i in {{1..6}}; do perl -e '$x = q(x); $x x= 20 << 20; sleep 1000' & done; wait"
+        ));
+        let report = ran.outcome.report;
+        assert_eq!(report.ended, Ended::UsedUp(Used::Memory), "{nudge}");
+    }
+}
+
+/// Sends two sockets through each other, and standard output with them; whoever closes them all then leaves it
+/// open.
+const RING: &str = r#"perl -MSocket -e '
+    sub pass { my ($by, @numbers) = map { fileno $_ } @_;
+      my $control = pack("Q i i i*", 16 + 4 * @numbers, SOL_SOCKET, SCM_RIGHTS, @numbers);
+      $control .= "\0" x (-length($control) % 8);
+      my $part = pack("P Q", my $byte = "x", 1);
+      my $message = pack("Q Q P Q P Q i x4", 0, 0, $part, 1, $control, length $control, 0);
+      require "syscall.ph"; syscall(&SYS_sendmsg, $by, $message, 0) == 1 or die $! }
+    socketpair my $a, my $b, AF_UNIX, SOCK_DGRAM, 0 or die $!;
+    pass($a, $a, $b, *STDOUT); pass($b, $a, $b, *STDOUT); syswrite STDOUT, "passed"'"#;
+
+#[test]
+fn sockets_in_flight_hold_no_output_open() {
+    let launchers = [Launcher::serving(path()), Launcher::spawning(path())];
+    for launcher in launchers.iter().cycle().take(10) {
+        let running = Session::new().start_by(launcher, RING);
+        let started = Instant::now();
+        let ran = Session::new().finish(running);
+        assert_eq!((ran.text().as_str(), ran.code()), ("passed", Some(0)));
+        let late = started.elapsed().saturating_sub(ran.outcome.duration);
+        assert!(late < Duration::from_millis(100), "{late:?}");
+    }
+}
