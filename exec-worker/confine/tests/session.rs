@@ -343,3 +343,28 @@ fn sh_keeps_what_it_can() {
         "hi\n/usr\n0027\nit's\n"
     );
 }
+
+/// No program is started with such a variable, but the shell, which can unset it.
+#[test]
+fn a_variable_too_long_for_programs_does_not_stop_a_session() {
+    for launcher in [
+        confine::Launcher::serving(common::path()),
+        confine::Launcher::spawning(common::path()),
+    ] {
+        for shell in [confine::shell::Shell::Bash, confine::shell::Shell::Sh] {
+            let mut s = Session::new();
+            s.shell = shell;
+            let ran = s.run_by(
+                &launcher,
+                "export LONG=$(head -c 200000 /dev/zero | tr '\\0' \\')",
+            );
+            assert_eq!(ran.text(), "");
+            let ran = s.run_by(&launcher, "echo ${#LONG}; ls; unset LONG; ls /nothing");
+            let text = ran.text();
+            assert!(text.starts_with("200000\n"), "{text}");
+            assert!(text.contains("Argument list too long"), "{text}");
+            assert!(text.contains("No such file or directory"), "{text}");
+            assert_eq!(s.run_by(&launcher, "echo ${#LONG}").text(), "0\n");
+        }
+    }
+}
