@@ -23,6 +23,21 @@ fn a_look_at_what_is_used_cannot_be_put_off() {
     }
 }
 
+/// No rlimit counts it.
+#[test]
+fn shared_memory_is_memory() {
+    let mut s = Session::new();
+    s.limits.memory_bytes = 64 << 20;
+    s.limits.disk_bytes = 16 << 20;
+    let ran = s.run(
+        r#"perl -e 'require "syscall.ph"; my $bytes = 200 << 20;
+           my $at = syscall(&SYS_mmap, 0, $bytes, 3, 0x21, -1, 0); open my $zero, "<", "/dev/zero";
+           syscall(&SYS_read, fileno $zero, $at, $bytes) == $bytes or die $!; print "filled\n"; sleep 5'"#,
+    );
+    let report = ran.outcome.report;
+    assert_eq!(report.ended, Ended::UsedUp(Used::Memory), "{report:?}");
+}
+
 /// Sends two sockets through each other, and with them standard output and one that listens; whoever closes
 /// them all then leaves them open.
 const RING: &str = r#"perl -MSocket -e '
