@@ -38,6 +38,12 @@ fn shared_memory_is_memory() {
     assert_eq!(report.ended, Ended::UsedUp(Used::Memory), "{report:?}");
 }
 
+#[test]
+fn no_core_is_made_by_anybody() {
+    let ran = Session::new().run("grep core /proc/self/limits | tr -s ' '");
+    assert_eq!(ran.text(), "Max core file size 1 1 bytes \n");
+}
+
 /// Sends two sockets through each other, and with them standard output and one that listens; whoever closes
 /// them all then leaves them open.
 const RING: &str = r#"perl -MSocket -e '
