@@ -159,6 +159,7 @@ impl Running {
             return Ok(None);
         };
         if !self.capture.ended() {
+            // Where PID 1 was killed, the command ended only now.
             collect_sockets();
             return Ok(None);
         }
@@ -263,6 +264,7 @@ impl Running {
             Err(e) => return Err(e.into()),
         };
         self.duration = self.started.elapsed();
+        collect_sockets();
         // At its end this socket stays readable; nothing more comes from it.
         let _ = self.epoll.delete(control);
         let report = match Report::decode(&message[..received]) {
@@ -341,8 +343,8 @@ impl Drop for Running {
     }
 }
 
-/// Sockets that a command has sent through each other outlive it, and with them what was sent along, such as
-/// its output's pipes. The kernel collects them whenever a Unix socket is closed, so one is.
+/// Sockets that a command has sent through each other outlive it, and with them what was sent along: its
+/// output's pipes, memory files, a listening socket. The kernel collects them whenever a Unix socket is closed, so one is.
 fn collect_sockets() {
     let flags = SockFlag::SOCK_CLOEXEC;
     // Where there is no descriptor left for it, somebody else closes one sooner or later.

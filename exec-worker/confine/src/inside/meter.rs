@@ -21,7 +21,7 @@ pub(super) enum Whose {
 ///
 /// A look at `/proc`, taken now and then: what grows faster than that is the rlimits' and the cgroup's.
 pub(super) fn used_up(limits: &Limits, spent: Usage, whose: Whose) -> Option<Used> {
-    let (mut cpu_us, mut memory_bytes) = (spent.cpu_us, 0);
+    let (mut cpu_us, mut own_bytes, mut shared_bytes) = (spent.cpu_us, 0, 0);
     let Ok(entries) = fs::read_dir("/proc") else {
         return None;
     };
@@ -41,14 +41,21 @@ pub(super) fn used_up(limits: &Limits, spent: Usage, whose: Whose) -> Option<Use
     }
     for (pid, process) in &all {
         cpu_us += process.ticks * 1_000_000 / ticks_per_second();
-        if let Some(pages) = own_pages(&Path::new("/proc").join(pid.to_string()).join("statm")) {
-            memory_bytes += pages * page_size();
+        if let Some((own, shared)) =
+            resident(&Path::new("/proc").join(pid.to_string()).join("status"))
+        {
+            own_bytes += own;
+            // Which processes share it nothing tells: what the largest has is there for certain.
+            shared_bytes = shared.max(shared_bytes);
         }
     }
+    // A quarter more than one process may have, so that one alone, which the kernel says no to, can say so.
+    let most = limits.memory_bytes.saturating_add(limits.memory_bytes / 4);
+    // Files in memory are shared memory too, and have a limit of their own.
+    let most_together = most.saturating_add(limits.disk_bytes);
     if cpu_us > limits.cpu_seconds.saturating_mul(1_000_000) {
         Some(Used::Cpu)
-    } else if memory_bytes > limits.memory_bytes.saturating_add(limits.memory_bytes / 4) {
-        // A quarter more than one process may have, so that one alone, which the kernel says no to, can say so.
+    } else if own_bytes > most || own_bytes + shared_bytes > most_together {
         Some(Used::Memory)
     } else {
         None
@@ -93,21 +100,21 @@ fn descendants(all: HashMap<u32, Process>, ancestor: u32) -> HashMap<u32, Proces
         .collect()
 }
 
-/// Resident pages of proc(5)'s statm that it shares with no file.
-fn own_pages(statm: &Path) -> Option<u64> {
-    let text = fs::read_to_string(statm).ok()?;
-    let mut fields = text.split_ascii_whitespace().skip(1);
-    let resident: u64 = fields.next()?.parse().ok()?;
-    let shared: u64 = fields.next()?.parse().ok()?;
-    Some(resident.saturating_sub(shared))
+/// Resident bytes of proc(5)'s status: those that it shares with nobody, and those of memory that is shared. The
+/// kernel has a limit for the first alone.
+fn resident(status: &Path) -> Option<(u64, u64)> {
+    let text = fs::read(status).ok()?;
+    let bytes = |key: &str| {
+        let mut lines = text.split(|&c| c == b'\n');
+        let value = lines.find_map(|line| line.strip_prefix(key.as_bytes()))?;
+        let value = std::str::from_utf8(value).ok()?.trim();
+        let kibibytes: u64 = value.strip_suffix(" kB")?.parse().ok()?;
+        Some(kibibytes << 10)
+    };
+    Some((bytes("RssAnon:")?, bytes("RssShmem:")?))
 }
 
 fn ticks_per_second() -> u64 {
     // SAFETY: reads a constant of the system.
     unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64
-}
-
-fn page_size() -> u64 {
-    // SAFETY: reads a constant of the system.
-    unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(1) as u64
 }
