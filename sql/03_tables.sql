@@ -1,13 +1,17 @@
 create table shell.users (
   id uuid primary key default gen_random_uuid(),
   username text not null unique,
+  role text not null default 'shell_user',
   created_at timestamptz not null default now(),
 
-  constraint username_is_printable check (username ~ '^[^[:cntrl:]]{1,64}$')
+  constraint username_is_printable check (username ~ '^[^[:cntrl:]]{1,64}$'),
+  constraint role_is_a_requests check (role in ('shell_user', 'shell_auditor', 'shell_admin'))
 );
 comment on table shell.users is 'Who may own sandboxes and submit commands.';
 comment on column shell.users.id is 'What every other table and every call names the user by.';
 comment on column shell.users.username is 'Shown to people; 1 to 64 characters, none a control character.';
+comment on column shell.users.role is
+  'The database role of the user''s requests; an administrator says which. It is no right that the user could give.';
 comment on column shell.users.created_at is 'When the user was added.';
 
 create table shell.sandboxes (

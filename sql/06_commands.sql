@@ -182,6 +182,7 @@ begin
     set status = 'failed', failure = 'cancelled', failure_reason = 'The command was cancelled before it began.',
         finished_at = clock_timestamp(), cancel_requested_at = clock_timestamp()
     where c.id = target.id;
+    perform pg_notify('shell_output', target.id::text);
   elsif target.status = 'running' then
     update shell.commands as c set cancel_requested_at = clock_timestamp() where c.id = target.id;
     perform pg_notify('shell_cancel', target.id::text);

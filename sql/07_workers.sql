@@ -223,6 +223,59 @@ comment on function shell.finish_commands(bigint, json) is
   'Writes an array of shell.command_result and the state each left, in one step; returns the ids that were '
   'still under the lease they name. The others belong to somebody else by now, and nothing is written for them.';
 
+-- Who shows output as it comes listens to shell_output. A notification makes commits wait for one another, so none is
+-- sent unless somebody watches: holds a lock, which goes with its connection.
+
+create function shell.output_lock(name text) returns bigint
+language sql immutable strict
+set search_path = pg_catalog, pg_temp
+as $$ select hashtextextended('pg_shell output ' || name, 0) $$;
+comment on function shell.output_lock(text) is
+  'The advisory locks about shell_output: "watched", which every watcher shares, and "watching", held to become one.';
+
+create function shell.watch_output() returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Until commit. Waits for those that found nobody watching and have not committed: after this they can be read.
+  perform pg_advisory_xact_lock(shell.output_lock('watching'));
+  perform pg_advisory_lock_shared(shell.output_lock('watched'));
+end
+$$;
+comment on function shell.watch_output() is
+  'From its commit on, new output and ends of commands are told on the channel shell_output, as long as this '
+  'connection lives: ids with commas, or nothing, which means to look at all. Listen first, look after it.';
+
+create function shell.unwatch_output() returns boolean
+language sql
+set search_path = pg_catalog, pg_temp
+as $$ select pg_advisory_unlock_shared(shell.output_lock('watched')) $$;
+comment on function shell.unwatch_output() is 'Takes back one shell.watch_output() of this connection.';
+
+create function shell.tell_output(command_ids bigint[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  ids text;
+begin
+  if command_ids = '{}' then
+    return;
+  end if;
+  if pg_try_advisory_xact_lock_shared(shell.output_lock('watching'))
+    and pg_try_advisory_lock(shell.output_lock('watched'))
+  then
+    perform pg_advisory_unlock(shell.output_lock('watched'));
+    return;
+  end if;
+  ids := array_to_string(command_ids, ',');
+  perform pg_notify('shell_output', case when octet_length(ids) <= 7900 then ids else '' end);
+end
+$$;
+comment on function shell.tell_output(bigint[]) is
+  'Tells those who watch that these commands have new output or have ended, in one notification.';
+
 create function shell.work(worker_id bigint, results json, want int, turn uuid)
 returns setof shell.claimed_command
 language plpgsql security definer
@@ -233,7 +286,7 @@ begin
     -- A lost claim is a command that waits again: only what is finished must outlive a crash.
     set local synchronous_commit = off;
   else
-    perform shell.finish_commands(work.worker_id, work.results);
+    perform shell.tell_output(array(select shell.finish_commands(work.worker_id, work.results)));
   end if;
   return query select * from shell.claim_commands(work.worker_id, work.want, work.turn);
 end
@@ -245,14 +298,21 @@ create function shell.append_output(worker_id bigint, chunks json) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  told bigint[];
 begin
-  insert into shell.output_chunks (command_id, seq, stream, data)
-  select k.command_id, k.seq, k.stream, k.data
-  from json_to_recordset(append_output.chunks) as k (command_id bigint, attempt int, seq int, stream text, data text)
-  join shell.commands as c
-    on c.id = k.command_id and c.status = 'running'
-    and c.worker_id = append_output.worker_id and c.attempt = k.attempt
-  on conflict do nothing;
+  with shown as (
+    insert into shell.output_chunks (command_id, seq, stream, data)
+    select k.command_id, k.seq, k.stream, k.data
+    from json_to_recordset(append_output.chunks) as k (command_id bigint, attempt int, seq int, stream text, data text)
+    join shell.commands as c
+      on c.id = k.command_id and c.status = 'running'
+      and c.worker_id = append_output.worker_id and c.attempt = k.attempt
+    on conflict do nothing
+    returning command_id
+  )
+  select array_agg(distinct s.command_id) into told from shown as s;
+  perform shell.tell_output(coalesce(told, '{}'));
 end
 $$;
 comment on function shell.append_output(bigint, json) is 'Shows what running commands have printed since the last call.';
@@ -334,7 +394,7 @@ as $$
   shown as (
     delete from shell.output_chunks as o using released as r where o.command_id = r.id
   )
-  select count(*) from released
+  select count(*) from released as r cross join lateral pg_notify('shell_output', r.id::text)
 $$;
 comment on function shell.release_commands(bigint, int, bigint[]) is
   'Puts what a worker holds back into the queue; what was tried max_attempts times fails as worker_lost.';

@@ -1,6 +1,7 @@
 -- Seed 000, sections 6 and 8: audit, metrics, monitoring, replay.
+-- What shows rows of users shows each reader those that the policies of the tables let it see.
 
-create view shell.command_metrics with (security_barrier) as
+create view shell.command_metrics with (security_invoker) as
 select
   c.id, c.user_id, c.environment_id, c.status, c.failure, c.submitted_at,
   c.started_at - c.submitted_at as queue_time,
@@ -8,7 +9,7 @@ select
 from shell.commands as c;
 comment on view shell.command_metrics is 'Timing, output size and memory, a row a command.';
 
-create view shell.user_usage with (security_barrier) as
+create view shell.user_usage with (security_invoker) as
 select
   u.id as user_id, u.username,
   count(c.id) as commands,
@@ -45,7 +46,7 @@ left join shell.commands as c on c.worker_id = w.id and c.status = 'running'
 group by w.id;
 comment on view shell.worker_status is 'The workers and what they hold.';
 
-create view shell.replay_differences with (security_barrier) as
+create view shell.replay_differences with (security_invoker) as
 select
   r.environment_id as replay_id,
   o.environment_id as original_id,

@@ -1,6 +1,6 @@
 //! Everything that can go wrong with `run_command`, and what the caller is told.
 //!
-//! `PS001` to `PS009` and `PS016` are raised by the functions in `sql/`; where the same thing goes wrong here, it has
+//! `PS001` to `PS009`, and `PS016` to `PS019` are raised by the functions in `sql/`; where the same thing goes wrong here, it has
 //! the same code. The class is the project's own.
 
 use std::io;
@@ -62,6 +62,12 @@ pub enum Error {
     /// Only the leader of a query may start processes.
     #[error("run_command cannot run in a parallel worker")]
     ParallelWorker,
+    /// The secret by which tokens are signed is not there, or too short.
+    #[error("{0}")]
+    JwtSecret(String),
+    /// A password's hash cannot be made, or what is stored is none.
+    #[error("cannot hash the password: {0}")]
+    Hashing(String),
     /// A system call failed in the backend itself.
     #[error("cannot {what}: {source}")]
     System {
@@ -84,8 +90,9 @@ impl Error {
             Error::RelativeLauncher(_) | Error::Launcher { .. } | Error::NoLauncher(_) => b"PS013",
             Error::LauncherDied => b"PS014",
             Error::Limits(_) | Error::MaxLimits(_) => b"PS016",
+            Error::JwtSecret(_) => b"PS020",
             // Postgres' own: insufficient_resources, invalid_transaction_state, system_error.
-            Error::Descriptors => b"53000",
+            Error::Descriptors | Error::Hashing(_) => b"53000",
             Error::ParallelWorker => b"25000",
             Error::System { .. } => b"58000",
         }
@@ -117,7 +124,10 @@ impl Error {
                 "Somebody killed it, or the host ran out of memory. All that the command started has ended."
             }
             Error::Descriptors => "See max_files_per_process and the server's limit on open files.",
-            Error::ParallelWorker | Error::System { .. } => return None,
+            Error::JwtSecret(_) => {
+                "Set pg_shell.jwt_secret to @ and the path of a file with 32 bytes or more that only the server reads."
+            }
+            Error::ParallelWorker | Error::Hashing(_) | Error::System { .. } => return None,
         })
     }
 }

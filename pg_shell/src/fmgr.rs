@@ -13,7 +13,7 @@ use pgrx::{PgLogLevel, pg_sys};
 
 use crate::error::Error;
 use crate::run_command::{Answer, Arguments, run};
-use crate::{confinement, settings, text};
+use crate::{confinement, identity, settings, text};
 
 static VERSION_1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
 
@@ -89,6 +89,94 @@ pub unsafe extern "C-unwind" fn pg_shell_maximum_limits(
     unsafe { guarded(|| Ok(limits_row(fcinfo, settings::max_limits()?.values()))) }
 }
 
+/// Tells Postgres which calling convention `pg_shell_hash_password` has.
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_pg_shell_hash_password() -> &'static pg_sys::Pg_finfo_record {
+    &VERSION_1
+}
+
+/// The same of `pg_shell_password_matches`.
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_pg_shell_password_matches() -> &'static pg_sys::Pg_finfo_record {
+    &VERSION_1
+}
+
+/// The same of `pg_shell_new_token`.
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_pg_shell_new_token() -> &'static pg_sys::Pg_finfo_record {
+    &VERSION_1
+}
+
+/// The same of `pg_shell_sign_jwt`.
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_pg_shell_sign_jwt() -> &'static pg_sys::Pg_finfo_record {
+    &VERSION_1
+}
+
+/// `shell.hash_password(password text) returns text`, strict.
+///
+/// # Safety
+/// Only for Postgres' function manager, and only with the signature above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn pg_shell_hash_password(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    // SAFETY: as the caller promises.
+    unsafe {
+        guarded(|| {
+            let password = text_argument(fcinfo, 0).unwrap_or_default();
+            Ok(text_datum(&identity::hash_password(&password)?))
+        })
+    }
+}
+
+/// `shell.password_matches(hash text, password text) returns boolean`.
+///
+/// # Safety
+/// Only for Postgres' function manager, and only with the signature above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn pg_shell_password_matches(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    // SAFETY: as the caller promises.
+    unsafe {
+        guarded(|| {
+            let hash = text_argument(fcinfo, 0);
+            let password = text_argument(fcinfo, 1).unwrap_or_default();
+            Ok(identity::password_matches(hash.as_deref(), &password)?.into())
+        })
+    }
+}
+
+/// `shell.new_token() returns text`.
+///
+/// # Safety
+/// Only for Postgres' function manager, and only with the signature above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn pg_shell_new_token(
+    _fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    // SAFETY: as the caller promises.
+    unsafe { guarded(|| Ok(text_datum(&identity::new_token()?))) }
+}
+
+/// `shell.sign_jwt(claims jsonb) returns text`, strict.
+///
+/// # Safety
+/// Only for Postgres' function manager, and only with the signature above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn pg_shell_sign_jwt(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    // SAFETY: as the caller promises.
+    unsafe {
+        guarded(|| {
+            let claims = json_argument(fcinfo, 0).unwrap_or_default();
+            Ok(text_datum(&identity::sign_jwt(&claims)?))
+        })
+    }
+}
+
 /// Calls what makes a function's answer, and raises its error.
 ///
 /// # Safety
@@ -108,53 +196,60 @@ unsafe fn guarded(
 /// # Safety
 /// As of [`pg_shell_run_command`].
 unsafe fn arguments(fcinfo: pg_sys::FunctionCallInfo) -> Arguments {
-    let not_null = |number| {
-        // SAFETY: the function has four arguments.
-        unsafe { (!pg_arg_is_null(fcinfo, number)).then(|| pg_getarg_datum_raw(fcinfo, number)) }
-    };
-    let text = |number| {
-        not_null(number).map(|datum| {
-            // SAFETY: the first and the third argument are text; what is detoasted lives as long as the call.
-            let bytes = unsafe {
-                varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr()))
-            };
-            text::from_server(bytes)
-        })
-    };
-    let json = |number| {
-        not_null(number).map(|datum| {
-            // SAFETY: the second and the fourth argument are jsonb, whose output function returns a C string.
-            let json = unsafe {
-                let json = direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)]);
-                CStr::from_ptr(json.expect("a value has a text").cast_mut_ptr())
-            };
-            text::from_server(json.to_bytes())
-        })
-    };
-    Arguments {
-        cwd: text(0),
-        env: json(1),
-        command: text(2),
-        limits: json(3),
+    // SAFETY: the first and the third argument are text, the second and the fourth jsonb.
+    unsafe {
+        Arguments {
+            cwd: text_argument(fcinfo, 0),
+            env: json_argument(fcinfo, 1),
+            command: text_argument(fcinfo, 2),
+            limits: json_argument(fcinfo, 3),
+        }
     }
+}
+
+/// # Safety
+/// The function that is called has an argument of this number, of type text.
+unsafe fn text_argument(fcinfo: pg_sys::FunctionCallInfo, number: usize) -> Option<String> {
+    // SAFETY: as the caller promises; what is detoasted lives as long as the call.
+    unsafe {
+        if pg_arg_is_null(fcinfo, number) {
+            return None;
+        }
+        let text = pg_getarg_datum_raw(fcinfo, number).cast_mut_ptr();
+        let bytes = varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(text));
+        Some(text::from_server(bytes))
+    }
+}
+
+/// # Safety
+/// The function that is called has an argument of this number, of type jsonb.
+unsafe fn json_argument(fcinfo: pg_sys::FunctionCallInfo, number: usize) -> Option<String> {
+    // SAFETY: as the caller promises; jsonb's output function returns a C string.
+    unsafe {
+        if pg_arg_is_null(fcinfo, number) {
+            return None;
+        }
+        let json = Some(pg_getarg_datum_raw(fcinfo, number));
+        let json = direct_function_call_as_datum(pg_sys::jsonb_out, &[json]);
+        let json = CStr::from_ptr(json.expect("a value has a text").cast_mut_ptr());
+        Some(text::from_server(json.to_bytes()))
+    }
+}
+
+/// A value of type text, in Postgres' memory.
+fn text_datum(text: &str) -> pg_sys::Datum {
+    let text = text::to_server(text);
+    let length = i32::try_from(text.len()).expect("no answer comes near 1 GB");
+    // SAFETY: Postgres copies so many bytes.
+    unsafe { pg_sys::cstring_to_text_with_len(text.as_ptr().cast(), length).into() }
 }
 
 /// # Safety
 /// As of [`pg_shell_run_command`].
 unsafe fn answer_row(fcinfo: pg_sys::FunctionCallInfo, answer: &Answer) -> pg_sys::Datum {
+    let values = [answer.exit_code.into(), text_datum(&answer.output)];
     // SAFETY: the function returns a record of these two columns.
-    unsafe {
-        let values = [answer.exit_code.into(), text_datum(&answer.output)];
-        row(fcinfo, values.map(Some))
-    }
-}
-
-/// A text in Postgres' memory.
-fn text_datum(text: &str) -> pg_sys::Datum {
-    let text = text::to_server(text);
-    let length = i32::try_from(text.len()).expect("pg_shell.max_output is far below 1 GB");
-    // SAFETY: Postgres copies so many bytes.
-    unsafe { pg_sys::cstring_to_text_with_len(text.as_ptr().cast(), length) }.into()
+    unsafe { row(fcinfo, values.map(Some)) }
 }
 
 /// # Safety

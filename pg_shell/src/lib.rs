@@ -1,14 +1,15 @@
 //! The extension: the schema `shell` of `sql/`, and `shell.run_command`.
 //!
 //! All that is SQL stands in `sql/`, in the order in which it is read. Written in Rust is only what SQL
-//! cannot do: `run_command` starts a confined child and waits for it, `settings` are what an
-//! administrator may set for it, and `error` says which SQLSTATE each failure has.
+//! cannot do: `run_command` starts a confined child and waits for it, `identity` hashes passwords and signs
+//! tokens, `settings` are what an administrator may set, and `error` says which SQLSTATE each failure has.
 
 use pgrx::prelude::*;
 
 mod confinement;
 mod error;
 mod fmgr;
+mod identity;
 mod run_command;
 mod running;
 mod settings;
@@ -30,8 +31,14 @@ extension_sql_file!("../../sql/07_workers.sql", requires = ["06_commands"]);
 extension_sql_file!("../../sql/08_views.sql", requires = ["07_workers"]);
 extension_sql_file!("run_command.sql", requires = ["08_views"]);
 extension_sql_file!("confinement.sql", requires = ["run_command"]);
+extension_sql_file!("identity.sql", requires = ["confinement"]);
+extension_sql_file!("../../sql/09_identity.sql", requires = ["identity"]);
+extension_sql_file!("../../sql/10_requests.sql", requires = ["09_identity"]);
+extension_sql_file!("../../sql/11_api.sql", requires = ["10_requests"]);
+extension_sql_file!("../../sql/12_html.sql", requires = ["11_api"]);
+extension_sql_file!("../../sql/13_policies.sql", requires = ["12_html"]);
 // The last: it takes from PUBLIC what was made before it.
-extension_sql_file!("../../sql/09_grants.sql", requires = ["confinement"]);
+extension_sql_file!("../../sql/14_grants.sql", requires = ["13_policies"]);
 
 /// What Postgres calls when it loads the library.
 #[pg_guard]

@@ -32,6 +32,8 @@ enum LevelSetting {
     basic,
 }
 
+static JWT_SECRET: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+
 /// The limits of `run_command`, each in the unit that its registration names.
 struct Settings {
     timeout: GucSetting<i32>,
@@ -87,6 +89,7 @@ pub fn register() {
         GucFlags::NOT_WHILE_SEC_REST,
     );
     register_max_limits();
+    register_jwt_secret();
     GucRegistry::define_string_guc(
         c"pg_shell.programs",
         c"Programs that run_command's commands may run besides the shell: absolute paths, with commas.",
@@ -209,6 +212,36 @@ fn register_max_limits() {
         );
     }
     REGISTERED.store(true, Ordering::Relaxed);
+}
+
+/// `pg_shell.jwt_secret`, which nobody is shown.
+fn register_jwt_secret() {
+    #[pg_guard]
+    unsafe extern "C-unwind" fn show() -> *const c_char {
+        let is_set = JWT_SECRET.get().is_some_and(|secret| !secret.is_empty());
+        if is_set { c"********" } else { c"" }.as_ptr()
+    }
+    // SAFETY: the hook has the signature that Postgres wants, and returns a constant.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"pg_shell.jwt_secret",
+            c"Secret by which the tokens of shell_api.sign_in are signed: @ and a file's path, or 32 bytes or more.",
+            c"Empty: nobody can sign in. The same as PostgREST's jwt-secret.",
+            &JWT_SECRET,
+            GucContext::Suset,
+            // The library may be loaded by a function that runs as its owner: it must have its value then, too.
+            GucFlags::SUPERUSER_ONLY | GucFlags::NO_SHOW_ALL,
+            None,
+            None,
+            Some(show),
+        );
+    }
+}
+
+/// The setting `pg_shell.jwt_secret`.
+pub fn jwt_secret() -> String {
+    let secret = JWT_SECRET.get().unwrap_or_default();
+    secret.to_string_lossy().into_owned()
 }
 
 fn read_max_limits(text: Option<&CStr>) -> Result<SomeLimits, String> {
