@@ -427,3 +427,31 @@ fn a_read_only_variable_of_the_shell_survives() {
         "/usr\n"
     );
 }
+
+/// The worker, or a backend, reads it with nobody to interrupt it.
+#[test]
+fn a_state_of_countless_options_is_read_in_no_time() {
+    let options = |name: &str| format!("{name}:").repeat(400_000);
+    let fields = [
+        "pg_shell state 1",
+        "bash",
+        "/tmp\n",
+        "0022\n",
+        &options("a"),
+        &options("b"),
+        &options("c"),
+        &options("d"),
+        "",
+        "",
+        "",
+        "pg_shell end",
+        "",
+    ];
+    let started = std::time::Instant::now();
+    let state = confine::shell::State::read(
+        fields.join("\0").as_bytes(),
+        &std::collections::BTreeMap::new(),
+    );
+    assert!(started.elapsed() < std::time::Duration::from_secs(5));
+    assert_eq!(state.expect("a state").cwd, "/tmp");
+}

@@ -3,7 +3,7 @@
 //! The text comes from inside the confinement and is believed for nothing but its own session's sake:
 //! it is only ever read again inside the same confinement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::declarations::{self, Declaration, is_name};
 use super::{OURS, STATE_BEGIN, STATE_END, Shell};
@@ -310,7 +310,8 @@ fn mask(command: &str, field: &[u8], script: &mut Vec<u8>) {
 
 /// Lines that turn the options of `before` into those of `after`; both are lists with colons.
 fn changed(before: &[u8], after: &[u8], on: &str, off: &str, script: &mut Vec<u8>) {
-    let list = |field: &[u8]| -> Vec<String> {
+    // Sets, for what a command has written itself may name millions.
+    let list = |field: &[u8]| -> BTreeSet<String> {
         let text = String::from_utf8_lossy(field).into_owned();
         text.split(':')
             .filter(|o| {
@@ -322,10 +323,10 @@ fn changed(before: &[u8], after: &[u8], on: &str, off: &str, script: &mut Vec<u8
             .collect()
     };
     let (before, after) = (list(before), list(after));
-    for option in after.iter().filter(|o| !before.contains(o)) {
+    for option in after.difference(&before) {
         script.extend_from_slice(format!("{on} {option}\n").as_bytes());
     }
-    for option in before.iter().filter(|o| !after.contains(o)) {
+    for option in before.difference(&after) {
         script.extend_from_slice(format!("{off} {option}\n").as_bytes());
     }
 }

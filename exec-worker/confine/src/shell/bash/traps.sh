@@ -1,5 +1,6 @@
 # What a command's first use of `trap` brings. The EXIT trap is taken, so the user's own is kept aside and
-# run from it. In a subshell it is not. Traps that may print end before the state is written, for they would print into it.
+# run from it. In a subshell it is not. Other traps end before the state is written:
+# they would print into it.
 # shellcheck shell=bash disable=SC2064,SC2154
 
 __pg_shell_return() { builtin return "$1"; }
