@@ -228,8 +228,7 @@ comment on function shell.finish_commands(bigint, json) is
 
 create function shell.output_lock(name text) returns bigint
 language sql immutable strict
-set search_path = pg_catalog, pg_temp
-as $$ select hashtextextended('pg_shell output ' || name, 0) $$;
+return hashtextextended('pg_shell output ' || name, 0);
 comment on function shell.output_lock(text) is
   'The advisory locks about shell_output: "watched", which every watcher shares, and "watching", held to become one.';
 

@@ -6,7 +6,9 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if require_reader.user_id is distinct from shell.current_user_id() and not shell.reads_all() then
+  if coalesce(require_reader.user_id <> shell.current_user_id(), require_reader.user_id is not null)
+    and not shell.reads_all()
+  then
     raise exception using
       errcode = 'insufficient_privilege',
       message = 'this request may not name another user',
@@ -15,7 +17,8 @@ begin
   return true;
 end
 $$;
-comment on function shell.require_reader(uuid) is 'True; raises 42501 where the request may not see what is this user''s.';
+comment on function shell.require_reader(uuid) is
+  'True, for null as well, which names nobody; raises 42501 where the request may not see what is this user''s.';
 
 create function shell.acting_user(user_id uuid) returns uuid
 language plpgsql stable

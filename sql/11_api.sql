@@ -85,8 +85,8 @@ as $$
     order by c.user_id desc, c.id desc
     limit latest_output.n
   ) as l
-  where latest_output.user_id is null
-    or (u.id = latest_output.user_id and (select shell.require_reader(latest_output.user_id)))
+  where (latest_output.user_id is null or u.id = latest_output.user_id)
+    and (select shell.require_reader(latest_output.user_id))
   order by l.id desc
 $$;
 comment on function shell_api.latest_output(uuid, int) is
@@ -180,8 +180,8 @@ language sql stable
 as $$
   select s.*
   from shell_api.sessions as s
-  where list_sessions.user_id is null
-    or (s.user_id = list_sessions.user_id and (select shell.require_reader(list_sessions.user_id)))
+  where (list_sessions.user_id is null or s.user_id = list_sessions.user_id)
+    and (select shell.require_reader(list_sessions.user_id))
   order by s.created_at, s.id
 $$;
 comment on function shell_api.list_sessions(uuid) is 'The sessions that the request sees, the oldest first.';

@@ -96,3 +96,50 @@ fn read(path: &str) -> std::io::Result<Vec<u8>> {
         .read_to_end(&mut content)?;
     Ok(content)
 }
+
+#[cfg(any(test, feature = "pg_test"))]
+#[pgrx::pg_schema]
+mod tests {
+    use pgrx::prelude::*;
+
+    use super::*;
+
+    #[pg_test]
+    fn a_hash_is_of_one_password_and_never_twice_the_same() {
+        let hash = hash_password("correct horse").unwrap();
+        assert_ne!(hash, hash_password("correct horse").unwrap());
+        assert!(password_matches(Some(&hash), "correct horse").unwrap());
+        for wrong in ["Correct horse", "correct horse ", ""] {
+            assert!(!password_matches(Some(&hash), wrong).unwrap());
+        }
+        assert!(password_matches(Some("no hash"), "correct horse").is_err());
+        assert!(!password_matches(None, "correct horse").unwrap());
+    }
+
+    /// Or an unknown user would be told from a known one by the clock.
+    #[pg_test]
+    fn nobody_s_hash_costs_what_a_new_one_does() {
+        let parameters = |hash: &str| hash.rsplitn(3, '$').nth(2).map(str::to_owned);
+        let new = hash_password("correct horse").unwrap();
+        assert_eq!(parameters(NOBODYS), parameters(&new));
+        assert_eq!(NOBODYS.len(), new.len());
+    }
+
+    #[pg_test]
+    fn tokens_differ() {
+        let (one, two) = (new_token().unwrap(), new_token().unwrap());
+        assert_ne!(one, two);
+        assert!(one.starts_with(TOKEN_PREFIX) && one.len() == TOKEN_PREFIX.len() + 43);
+    }
+
+    /// The example of RFC 7515, appendix A.1, has line ends in its header; this is jwt.io's.
+    #[pg_test]
+    fn a_signature_is_the_standard_s() {
+        let claims = r#"{"sub":"1234567890","name":"John Doe","iat":1516239022}"#;
+        let token = sign(claims, b"your-256-bit-secret").unwrap();
+        assert_eq!(
+            token,
+            "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIiwiaWF0IjoxNTE2MjM5MDIyfQ.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c"
+        );
+    }
+}

@@ -17,6 +17,7 @@ mod launcher;
 mod machine;
 mod process;
 mod refusal;
+mod request;
 pub mod shared;
 mod stage;
 mod worker;
@@ -29,6 +30,7 @@ pub use machine::{
 };
 pub use process::Process;
 pub use refusal::Refusal;
+pub use request::Caller;
 pub use stage::{Stage, is_root, postgres_user, worker_user};
 pub use worker::Worker;
 

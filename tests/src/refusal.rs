@@ -13,14 +13,9 @@ pub struct Refusal {
     pub hint: String,
 }
 
-impl Db {
-    /// Runs a statement that Postgres must refuse.
+impl Refusal {
     #[track_caller]
-    pub fn refused(&self, sql: &str, parameters: Parameters) -> Refusal {
-        let answer = self.within(sql, self.client.query(sql, parameters));
-        let Err(error) = answer else {
-            panic!("{sql} was accepted")
-        };
+    fn of(sql: &str, error: &tokio_postgres::Error) -> Refusal {
         let db = error
             .as_db_error()
             .unwrap_or_else(|| panic!("{sql}: {error:?}"));
@@ -29,6 +24,27 @@ impl Db {
             message: db.message().into(),
             hint: db.hint().unwrap_or_default().into(),
         }
+    }
+}
+
+impl Db {
+    /// Runs a statement that Postgres must refuse.
+    #[track_caller]
+    pub fn refused(&self, sql: &str, parameters: Parameters) -> Refusal {
+        let answer = self.within(sql, self.client.query(sql, parameters));
+        let Err(error) = answer else {
+            panic!("{sql} was accepted")
+        };
+        Refusal::of(sql, &error)
+    }
+
+    /// The one text of a statement, which Postgres may refuse.
+    #[track_caller]
+    pub fn attempt(&self, sql: &str) -> Result<Option<String>, Refusal> {
+        let answer = self.within(sql, self.client.query_one(sql, &[]));
+        answer
+            .map(|row| row.get(0))
+            .map_err(|error| Refusal::of(sql, &error))
     }
 
     /// Runs a statement that Postgres must refuse with this SQLSTATE, storing nothing. Rows are

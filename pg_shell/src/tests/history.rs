@@ -105,29 +105,32 @@ mod tests {
     fn public_has_nothing() {
         Spi::run("create role nobody_at_all").unwrap();
         let functions: i64 = value(
-            "select count(*) from pg_proc as p where p.pronamespace = 'shell'::regnamespace
+            "select count(*) from pg_proc as p where p.pronamespace in ('shell'::regnamespace, 'shell_api'::regnamespace)
                and has_function_privilege('nobody_at_all', p.oid, 'execute')",
             &[],
         );
         let tables: i64 = value(
-            "select count(*) from pg_class as c where c.relnamespace = 'shell'::regnamespace and c.relkind in ('r', 'v', 'S')
+            "select count(*) from pg_class as c where c.relnamespace in ('shell'::regnamespace, 'shell_api'::regnamespace)
+               and c.relkind in ('r', 'v', 'S')
                and (case c.relkind when 'S' then has_sequence_privilege('nobody_at_all', c.oid, 'usage, select, update')
                  else has_table_privilege('nobody_at_all', c.oid, 'select, insert, update, delete, truncate, trigger') end)",
             &[],
         );
         let schema: bool = value(
-            "select has_schema_privilege('nobody_at_all', 'shell', 'usage, create')",
+            "select has_schema_privilege('nobody_at_all', 'shell', 'usage, create')
+               or has_schema_privilege('nobody_at_all', 'shell_api', 'usage, create')",
             &[],
         );
         assert_eq!((functions, tables, schema), (0, 0, false));
     }
 
     #[pg_test]
-    fn the_auditor_reads_everything_and_writes_nothing() {
+    fn the_auditor_reads_everything_but_secrets_and_writes_nothing() {
         let (readable, writable): (Option<bool>, Option<bool>) = Spi::get_two(
             "select bool_and(has_table_privilege('shell_auditor', oid, 'select')),
                bool_or(has_table_privilege('shell_auditor', oid, 'insert, update, delete, truncate, references, trigger'))
-             from pg_class where relnamespace = 'shell'::regnamespace and relkind in ('r', 'v')",
+             from pg_class where relnamespace in ('shell'::regnamespace, 'shell_api'::regnamespace) and relkind in ('r', 'v')
+               and oid not in ('shell.credentials'::regclass, 'shell.user_sessions'::regclass)",
         )
         .unwrap();
         assert_eq!((readable, writable), (Some(true), Some(false)));
@@ -147,7 +150,7 @@ mod tests {
     #[pg_test]
     fn definers_pin_their_search_path() {
         let loose: i64 = value(
-            "select count(*) from pg_proc where pronamespace = 'shell'::regnamespace and prosecdef
+            "select count(*) from pg_proc where pronamespace in ('shell'::regnamespace, 'shell_api'::regnamespace) and prosecdef
                and not 'search_path=pg_catalog, pg_temp' = any (coalesce(proconfig, '{}'))",
             &[],
         );
@@ -159,8 +162,12 @@ mod tests {
         let silent: Vec<String> = value(
             "select coalesce(array_agg(what), '{}') from (
                select p.oid::regprocedure::text from pg_proc as p
-               where p.pronamespace = 'shell'::regnamespace and obj_description(p.oid, 'pg_proc') is null
+               where p.pronamespace in ('shell'::regnamespace, 'shell_api'::regnamespace) and obj_description(p.oid, 'pg_proc') is null
                  and p.prorettype <> 'trigger'::regtype
+               union all
+               select c.oid::regclass::text from pg_class as c
+               where c.relnamespace in ('shell'::regnamespace, 'shell_api'::regnamespace) and c.relkind in ('r', 'v', 'c')
+                 and coalesce(obj_description(c.oid, 'pg_class'), obj_description(c.reltype, 'pg_type')) is null
                union all
                select format('%s.%s', c.relname, a.attname) from pg_class as c join pg_attribute as a on a.attrelid = c.oid
                where c.relnamespace = 'shell'::regnamespace and c.relkind = 'r' and a.attnum > 0
