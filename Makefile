@@ -18,10 +18,10 @@ help: ## Show this list
 packages: ## Install what is missing to build and run (Debian packages, cargo-pgrx)
 	@$(stack)/packages.sh run
 
-build: packages ## Build the extension, the worker and the launcher into target/stage
+build: packages ## Build the extension, the worker, the launcher and the web server into target/stage
 	@$(stack)/build.sh
 
-run: packages ## Start Postgres with pg_shell and a worker; Ctrl-C stops them
+run: packages ## Start Postgres with pg_shell, a worker and the web server; Ctrl-C stops them
 	@$(stack)/run.sh
 
 worker: packages ## Add one more worker to a running stack

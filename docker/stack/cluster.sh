@@ -35,15 +35,16 @@ write_access() {
   printf '%s\n' '# Written by pg_shell at every start.' \
     'local all postgres     peer map=superuser' \
     'local all shell_worker peer map=worker' \
+    'local all shell_authenticator peer map=web' \
     'local all all          scram-sha-256' \
-    'host  all postgres     127.0.0.1/32 reject' \
-    'host  all shell_worker 127.0.0.1/32 reject' \
+    'host  all postgres,shell_worker,shell_authenticator 127.0.0.1/32 reject' \
     'host  all all          127.0.0.1/32 scram-sha-256' >"$PGDATA/pg_hba.conf"
   {
     say '# Written by pg_shell at every start: map, OS user, role.'
     local user
     for user in $superusers; do printf 'superuser "%s" postgres\n' "$user"; done
     printf 'worker "%s" shell_worker\n' "$WORKER_USER"
+    printf 'web "%s" shell_authenticator\n' "$WEB_USER"
   } >"$PGDATA/pg_ident.conf"
   is_root || return 0
   chown "$PG_USER:" -- "$PGDATA/pg_hba.conf" "$PGDATA/pg_ident.conf"
@@ -81,6 +82,20 @@ start_postgres() {
   done
 }
 
+# What Postgres signs tokens with and the web server checks them with: made once, readable by that server only.
+jwt_secret() {
+  local file=$DATA/jwt_secret
+  if [[ ! -s $file ]]; then
+    (umask 077 && head -c 32 /dev/urandom | base64 --wrap=0 >"$file.new")
+    is_root && chown "$WEB_USER:" -- "$file.new"
+    mv -- "$file.new" "$file"
+  fi
+  # By standard input: arguments are for everybody to see. Postgres keeps it in postgresql.auto.conf, its own.
+  printf "set log_statement = 'none';\nload 'pg_shell';\nalter system set pg_shell.jwt_secret = '%s';\n" "$(<"$file")" |
+    superuser_psql --dbname=pg_shell
+  superuser_psql --dbname=pg_shell --command='select pg_reload_conf()' >/dev/null
+}
+
 # Makes what is missing, and takes the extension to the version that is staged.
 prepare_database() {
   if [[ -z $(superuser_psql --dbname=postgres --command="select 1 from pg_database where datname = 'pg_shell'") ]]; then
@@ -99,5 +114,10 @@ select not rolcanlogin as kept_out from pg_catalog.pg_roles where rolname = 'she
 \if :kept_out
   alter role shell_worker login;
 \endif
+select not rolcanlogin as kept_out from pg_catalog.pg_roles where rolname = 'shell_authenticator' \gset
+\if :kept_out
+  alter role shell_authenticator login;
+\endif
 SQL
+  jwt_secret
 }

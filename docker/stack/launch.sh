@@ -1,29 +1,37 @@
 # shellcheck shell=bash
 # The settings of a stack, and how its processes are started. Sourced after lib.sh, never run.
 
-# Sets DATA, PORT, SOCKET, STAGE, and the OS users of Postgres and of the worker.
+# Sets DATA, PORT, HTTP_PORT, SOCKET, STAGE, and the OS users of Postgres, of the worker and of the web server.
 stack_settings() {
   DATA=$(realpath --canonicalize-missing -- "${PG_SHELL_DATA:-.run}")
   PORT=${PG_SHELL_PORT:-54320}
+  HTTP_PORT=${PG_SHELL_HTTP_PORT:-8080}
   SOCKET=$DATA/socket
   STAGE=$DATA/stage
-  [[ $PORT =~ ^[1-9][0-9]{0,4}$ && $PORT -le 65535 ]] || die "PG_SHELL_PORT is '$PORT': a port, 1 to 65535, is needed"
+  is_port "$PORT" || die "PG_SHELL_PORT is '$PORT': a port, 1 to 65535, is needed"
+  is_port "$HTTP_PORT" || die "PG_SHELL_HTTP_PORT is '$HTTP_PORT': a port, 1 to 65535, is needed"
   [[ $DATA != *[\'\",\\]* ]] || die "PG_SHELL_DATA is $DATA: a path without quotes, commas and backslashes is needed"
   # The kernel's limit for the path of a Unix socket.
   local path=$SOCKET/.s.PGSQL.$PORT
   ((${#path} <= 107)) ||
     die "$path is ${#path} bytes long and a Unix socket's path may have 107: set PG_SHELL_DATA to a shorter path"
   if is_root; then
-    PG_USER=postgres WORKER_USER=pg_shell_worker
+    PG_USER=postgres WORKER_USER=pg_shell_worker WEB_USER=pg_shell_web
   else
-    PG_USER=$(id -un) WORKER_USER=$(id -un)
+    PG_USER=$(id -un) WORKER_USER=$(id -un) WEB_USER=$(id -un)
   fi
 }
 
-worker_user() {
+is_port() { [[ $1 =~ ^[1-9][0-9]{0,4}$ && $1 -le 65535 ]]; }
+
+# Makes the OS users of the worker and of the web server.
+service_users() {
+  local user
   is_root || return 0
-  id "$WORKER_USER" &>/dev/null ||
-    useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin "$WORKER_USER"
+  for user in "$WORKER_USER" "$WEB_USER"; do
+    id "$user" &>/dev/null ||
+      useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin "$user"
+  done
 }
 
 can_reach() { # USER FOLDER
@@ -36,7 +44,7 @@ can_reach() { # USER FOLDER
 reach_data() {
   SEEN=$DATA
   is_root || return 0
-  can_reach "$PG_USER" "$STAGE" && can_reach "$WORKER_USER" "$STAGE" && return
+  can_reach "$PG_USER" "$STAGE" && can_reach "$WORKER_USER" "$STAGE" && can_reach "$WEB_USER" "$STAGE" && return
   SEEN=/run/pg_shell/$(sha256sum <<<"$DATA" | head -c 12)
   mkdir -p -- "$SEEN"
   if ! can_reach "$PG_USER" "$SEEN" || ! unshare --mount mount --bind -- "$DATA" "$SEEN"; then
@@ -83,6 +91,14 @@ launch_worker() {
     --database-url "host='$SEEN/socket' port=$PORT user=shell_worker dbname=pg_shell" "${shared_user[@]}"
 }
 
+# The web server; no command that it shows can reach the secret, for the workers run as another user.
+launch_web() {
+  PASSED=(RUST_BACKTRACE "${!PG_SHELL_@}")
+  launch "$WEB_USER" TERM "$SEEN/stage/bin/pg-shell-web" --listen "127.0.0.1:$HTTP_PORT" \
+    --public-url "${PG_SHELL_PUBLIC_URL:-http://localhost:$HTTP_PORT}" --jwt-secret-file "$SEEN/jwt_secret" \
+    --database-url "host='$SEEN/socket' port=$PORT user=shell_authenticator dbname=pg_shell"
+}
+
 # Runs psql as the superuser. Its own configuration and the caller's PG* settings stay out of it.
 superuser_psql() { # ARGUMENT...
   env -i PATH="$PATH" LANG=C.UTF-8 "$STAGE/usr/lib/postgresql/$PG_MAJOR/bin/psql" --no-psqlrc --quiet --no-align \
@@ -98,6 +114,13 @@ ended_within() { # SECONDS PID
     ((SECONDS < deadline)) || return 1
     sleep 0.05
   done
+}
+
+# Ends the web server: it answers what was asked, and ends its streams.
+stop_web() { # PID
+  running "$1" || return 0
+  kill -TERM "$1" 2>/dev/null
+  ended_within 10 "$1" || kill -KILL "$1" 2>/dev/null || true
 }
 
 # Ends a worker: it finishes what runs; a second signal makes it give that up.

@@ -69,6 +69,8 @@ stage_binaries() {
   release=$(target_dir)/release
   cargo build --release --package exec-worker --bin exec-worker
   put "$release/exec-worker" "$STAGE/bin/exec-worker"
+  cargo build --release --package pg-shell-web
+  put "$release/pg-shell-web" "$STAGE/bin/pg-shell-web"
   cargo rustc --release --package confine --bin pg-shell-launch -- \
     -C target-feature=+crt-static -C relocation-model=static
   cargo build --release --package confine-bash

@@ -8,7 +8,7 @@ stack_settings
 [[ -x $STAGE/bin/exec-worker && -S $SOCKET/.s.PGSQL.$PORT ]] ||
   die "no stack runs on $DATA with port $PORT: start it with make run"
 superuser_psql --dbname=pg_shell --command='select 1' >/dev/null || die "the Postgres of $DATA does not answer"
-worker_user
+service_users
 reach_data
 
 # The first signal lets it finish what it runs, the second makes it give that up.

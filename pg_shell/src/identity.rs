@@ -132,7 +132,7 @@ mod tests {
         assert!(one.starts_with(TOKEN_PREFIX) && one.len() == TOKEN_PREFIX.len() + 43);
     }
 
-    /// The example of RFC 7515, appendix A.1, has line ends in its header; this is jwt.io's.
+    /// The example of jwt.io.
     #[pg_test]
     fn a_signature_is_the_standard_s() {
         let claims = r#"{"sub":"1234567890","name":"John Doe","iat":1516239022}"#;

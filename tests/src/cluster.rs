@@ -12,6 +12,7 @@ use crate::data::{self, give_to_postgres};
 use crate::db::Db;
 use crate::process::{Process, run};
 use crate::stage::{self, Stage};
+use crate::web::{JWT_SECRET, Web};
 use crate::worker::Worker;
 
 /// See the module. It ends when it is dropped, or with the test program.
@@ -31,8 +32,8 @@ struct Inner {
 }
 
 impl Cluster {
-    /// A new cluster with database `pg_shell`, the extension in it, and a worker's role that may
-    /// log in.
+    /// A new cluster with database `pg_shell`, the extension in it, and the roles of a worker and
+    /// of the web server that may log in.
     pub fn new() -> Cluster {
         Cluster::empty().with_extension()
     }
@@ -82,7 +83,7 @@ impl Cluster {
     fn with_extension(self) -> Cluster {
         self.connect("postgres").run("create database pg_shell");
         self.db()
-            .run("create extension pg_shell; alter role shell_worker login");
+            .run("create extension pg_shell; alter role shell_worker login; alter role shell_authenticator login");
         self
     }
 
@@ -149,6 +150,22 @@ impl Cluster {
     pub fn worker_in(&self, group: &Path, flags: &[&str]) -> Worker {
         let connection = self.connection("shell_worker", "pg_shell");
         Worker::start(&self.inner.stage, &connection, Some(group), flags).ready()
+    }
+
+    /// Starts a web server with these flags, and waits until it is ready. Postgres gets the secret that it has.
+    pub fn web(&self, flags: &[&str]) -> Web {
+        let db = self.db();
+        db.run("load 'pg_shell'");
+        db.run(&format!(
+            "alter system set pg_shell.jwt_secret = '{JWT_SECRET}'"
+        ));
+        db.run("select pg_reload_conf()");
+        db.until("current_setting('pg_shell.jwt_secret') <> ''", &[]);
+        Web::start(
+            &self.inner.stage,
+            &self.connection("shell_authenticator", "pg_shell"),
+            flags,
+        )
     }
 
     /// Runs a client program of Postgres as the superuser; it must succeed.

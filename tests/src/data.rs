@@ -21,10 +21,13 @@ pub(crate) fn initdb(stage: &Stage, data: &Path, options: &[&str]) {
     command.args(["-U", "postgres", "--auth=peer"]);
     command.args(["--encoding=UTF8", "--locale=C.UTF-8"]);
     run(command.args(options));
-    let hba = "local all postgres peer map=super\nlocal all shell_worker peer map=worker\n";
+    let hba = "local all postgres peer map=super\nlocal all shell_worker peer map=worker\n\
+         local all shell_authenticator peer map=web\n";
     std::fs::write(data.join("pg_hba.conf"), hba).expect("pg_hba.conf");
-    let (me, worker) = (stage::own_user(), stage::worker_user());
-    let ident = format!("super {me} postgres\nworker {worker} shell_worker\n");
+    let (me, worker, web) = (stage::own_user(), stage::worker_user(), stage::web_user());
+    let ident = format!(
+        "super {me} postgres\nworker {worker} shell_worker\nweb {web} shell_authenticator\n"
+    );
     std::fs::write(data.join("pg_ident.conf"), ident).expect("pg_ident.conf");
 }
 

@@ -20,6 +20,7 @@ mod refusal;
 mod request;
 pub mod shared;
 mod stage;
+mod web;
 mod worker;
 
 pub use cluster::Cluster;
@@ -32,6 +33,7 @@ pub use process::Process;
 pub use refusal::Refusal;
 pub use request::Caller;
 pub use stage::{Stage, is_root, postgres_user, worker_user};
+pub use web::{Answer, Ask, Event, Events, JWT_SECRET, Web, token};
 pub use worker::Worker;
 
 /// How long a test waits for anything before it fails.

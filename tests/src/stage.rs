@@ -48,6 +48,11 @@ impl Stage {
     pub fn worker(&self) -> PathBuf {
         self.root.join("bin/exec-worker")
     }
+
+    /// The program of the page and of REST.
+    pub fn web(&self) -> PathBuf {
+        self.root.join("bin/pg-shell-web")
+    }
 }
 
 /// True where the tests run as root: then Postgres and the worker each run as another user.
@@ -75,10 +80,20 @@ pub fn worker_user() -> String {
     if !is_root() {
         return own_user();
     }
-    let made_by_the_stack = nix::unistd::User::from_name("pg_shell_worker")
-        .ok()
-        .flatten();
-    made_by_the_stack.map_or("nobody".into(), |user| user.name)
+    made_by_the_stack("pg_shell_worker")
+}
+
+/// The OS user of the web server.
+pub fn web_user() -> String {
+    if !is_root() {
+        return own_user();
+    }
+    made_by_the_stack("pg_shell_web")
+}
+
+fn made_by_the_stack(name: &str) -> String {
+    let user = nix::unistd::User::from_name(name).ok().flatten();
+    user.map_or("nobody".into(), |user| user.name)
 }
 
 /// A command that runs as a user, with a clean environment, and ends with this process: `signal`

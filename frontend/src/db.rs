@@ -1,0 +1,309 @@
+//! The pools, and transactions under a request's identity.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use tokio::join;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Config, NoTls, Row};
+
+use crate::error::Error;
+use crate::sql::{Sql, Text};
+
+/// How long a request waits for a connection.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Connections of streams: they read often and briefly, and never wait behind a `wait_command`.
+const FOR_STREAMS: usize = 4;
+
+/// What a transaction is for: its role, and settings that functions read.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    /// The role it runs as.
+    pub role: String,
+    /// `request.jwt.claims`, as JSON.
+    pub claims: String,
+    /// `request.method`.
+    pub method: String,
+    /// `request.path`.
+    pub path: String,
+    /// `request.headers`, as JSON.
+    pub headers: String,
+    /// `request.cookies`, as JSON.
+    pub cookies: String,
+    /// A function to call first, quoted.
+    pub before: Option<String>,
+    /// True where it may write.
+    pub writes: bool,
+}
+
+/// One statement that sets them all, for the transaction only. The role comes last: the settings are then the
+/// server's whatever the role may do.
+const SETTINGS: &str = "select
+  set_config('search_path', 'shell_api, pg_temp', true),
+  set_config('request.jwt.claims', $1, true),
+  set_config('request.method', $2, true),
+  set_config('request.path', $3, true),
+  set_config('request.headers', $4, true),
+  set_config('request.cookies', $5, true),
+  set_config('role', $6, true)";
+
+impl Scope {
+    fn begin(&self) -> &'static str {
+        if self.writes {
+            "begin read write"
+        } else {
+            "begin read only"
+        }
+    }
+
+    fn settings(&self) -> Sql {
+        let values = [
+            &self.claims,
+            &self.method,
+            &self.path,
+            &self.headers,
+            &self.cookies,
+            &self.role,
+        ];
+        Sql {
+            text: SETTINGS.into(),
+            parameters: values.map(|value| Text::from(value.as_str())).into(),
+        }
+    }
+
+    /// Nothing, or the function to call first.
+    fn first(&self) -> Sql {
+        let mut sql = Sql::default();
+        sql.push("select ");
+        match &self.before {
+            Some(function) => sql.push(&format!("1 from {function}()")),
+            None => sql.push("1"),
+        }
+        sql
+    }
+}
+
+/// The database, as this server knows it.
+#[derive(Clone)]
+pub struct Db {
+    requests: Pool,
+    streams: Pool,
+}
+
+impl Db {
+    /// Pools that connect when they are first used.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where a pool cannot be.
+    pub fn new(config: &Config, size: usize) -> Result<Db, Error> {
+        Ok(Db {
+            requests: pool(config, size)?,
+            streams: pool(config, FOR_STREAMS)?,
+        })
+    }
+
+    /// A statement of the server's own, as the role it logs in as.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Pool`].
+    pub async fn own(&self, sql: &Sql) -> Result<Vec<Row>, Error> {
+        let client = self.requests.get().await?;
+        Ok(query(&client, sql).await?)
+    }
+
+    /// A transaction of one statement for a request. `accept` looks at the rows before anything is
+    /// committed; without it everything is sent at once, and answered in one round trip.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Pool`], and what `accept` gives; nothing is written then.
+    pub async fn call(
+        &self,
+        scope: &Scope,
+        sql: &Sql,
+        accept: Option<impl FnOnce(&[Row]) -> Result<(), Error>>,
+    ) -> Result<Vec<Row>, Error> {
+        call(self.requests.get().await?, scope, sql, accept).await
+    }
+
+    /// The same for a stream, which only reads.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Pool`].
+    pub async fn look(&self, scope: &Scope, sql: &Sql) -> Result<Vec<Row>, Error> {
+        let accept = None::<fn(&[Row]) -> Result<(), Error>>;
+        call(self.streams.get().await?, scope, sql, accept).await
+    }
+
+    /// A transaction whose rows are read one by one.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Pool`].
+    pub async fn read(&self, scope: &Scope, sql: &Sql) -> Result<Reading, Error> {
+        let client = Borrowed::new(self.requests.get().await?);
+        let settings = scope.settings();
+        let (begun, set) = join!(
+            client.batch_execute(scope.begin()),
+            query(&client, &settings)
+        );
+        begun?;
+        set?;
+        let parameters = sql.parameters.iter().map(|value| (value, Type::UNKNOWN));
+        let rows = client.query_typed_raw(&sql.text, parameters).await?;
+        Ok(Reading {
+            rows: Box::pin(rows),
+            client,
+        })
+    }
+
+    /// Connections in use, open, and allowed, of requests and of streams.
+    pub fn status(&self) -> [deadpool_postgres::Status; 2] {
+        [self.requests.status(), self.streams.status()]
+    }
+}
+
+/// Rows to come, and the transaction they are of.
+pub struct Reading {
+    rows: std::pin::Pin<Box<tokio_postgres::RowStream>>,
+    client: Borrowed,
+}
+
+impl Reading {
+    /// The next row; ends the transaction after the last.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn next(&mut self) -> Result<Option<Row>, Error> {
+        use futures_util::TryStreamExt;
+        let row = self.rows.try_next().await?;
+        if row.is_none() {
+            self.client.batch_execute("commit").await?;
+            self.client.ended();
+        }
+        Ok(row)
+    }
+}
+
+async fn call(
+    client: Object,
+    scope: &Scope,
+    sql: &Sql,
+    accept: Option<impl FnOnce(&[Row]) -> Result<(), Error>>,
+) -> Result<Vec<Row>, Error> {
+    let client = Borrowed::new(client);
+    let (settings, first) = (scope.settings(), scope.first());
+    // Sent in this order, all before the first answer. After a failure Postgres refuses the rest of the
+    // transaction, and its commit is a rollback.
+    let begun = client.batch_execute(scope.begin());
+    let set = query(&client, &settings);
+    let before = async {
+        match scope.before {
+            Some(_) => query(&client, &first).await.map(drop),
+            None => Ok(()),
+        }
+    };
+    let called = query(&client, sql);
+    let Some(accept) = accept else {
+        let commit = client.batch_execute("commit");
+        let (begun, set, before, rows, committed) = join!(begun, set, before, called, commit);
+        client.ended();
+        begun?;
+        set?;
+        before?;
+        let rows = rows?;
+        committed?;
+        return Ok(rows);
+    };
+    let (begun, set, before, rows) = join!(begun, set, before, called);
+    let accepted = (|| {
+        begun?;
+        set?;
+        before?;
+        let rows = rows?;
+        accept(&rows)?;
+        Ok(rows)
+    })();
+    let end = if accepted.is_ok() {
+        "commit"
+    } else {
+        "rollback"
+    };
+    client.batch_execute(end).await?;
+    client.ended();
+    accepted
+}
+
+async fn query(client: &Client, sql: &Sql) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let parameters: Vec<_> = sql
+        .parameters
+        .iter()
+        .map(|value| {
+            (
+                value as &(dyn tokio_postgres::types::ToSql + Sync),
+                Type::UNKNOWN,
+            )
+        })
+        .collect();
+    client.query_typed(&sql.text, &parameters).await
+}
+
+/// A connection of a pool. One that is given back within a transaction (its request was given up) is closed:
+/// nobody else may find that role and those settings.
+struct Borrowed {
+    client: Option<Object>,
+    ended: AtomicBool,
+}
+
+impl Borrowed {
+    fn new(client: Object) -> Borrowed {
+        Borrowed {
+            client: Some(client),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    fn ended(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+impl std::ops::Deref for Borrowed {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        // Taken in drop only.
+        self.client.as_ref().expect("a connection until dropped")
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if !self.ended.load(Ordering::Relaxed)
+            && let Some(client) = self.client.take()
+        {
+            drop(Object::take(client));
+        }
+    }
+}
+
+fn pool(config: &Config, size: usize) -> Result<Pool, Error> {
+    let mut config = config.clone();
+    if config.get_application_name().is_none() {
+        config.application_name("pg-shell-web");
+    }
+    config.connect_timeout(PATIENCE);
+    let manager = ManagerConfig {
+        recycling_method: RecyclingMethod::Fast,
+    };
+    let manager = Manager::from_config(config, NoTls, manager);
+    Pool::builder(manager)
+        .max_size(size)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(PATIENCE))
+        .build()
+        .map_err(|e| Error::Setting {
+            name: "pool-size",
+            problem: e.to_string(),
+        })
+}

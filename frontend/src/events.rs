@@ -1,0 +1,660 @@
+//! What commands print, as it comes: server-sent events of one command, or of a session's commands in turn.
+//!
+//! | event | data | when |
+//! |---|---|---|
+//! | `command` | its row, without output | it is new, or its status is another |
+//! | `output` | `{command_id, stream, data}` | text was printed (`?as=text`; stream is null after the end) |
+//! | `lines` | `{command_id, from, lines}` | the lines from `from` on are these now (`?as=html`, the default) |
+//! | `restart` | `{command_id}` | its worker was lost: it begins again, what was printed counts no more |
+//! | `end` | its row, without output | it has ended, and everything was sent |
+//!
+//! The id of `output`, `lines` and `end` says how far the reader is: command, attempt, chunks and bytes of text so far,
+//! "end" after the end. A reader that comes back with it gets what is missing, and nothing twice: while the command
+//! runs its chunks are numbered rows, and when it has ended the rest is cut from its output.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::db::{Db, Scope};
+use crate::error::Error;
+use crate::identity::now;
+use crate::limits::Counted;
+use crate::listener::Place;
+use crate::shutdown::{Shutdown, Stage};
+use crate::sql::Sql;
+use crate::terminal::Screen;
+
+/// A comment is sent this often, so that proxies keep the stream open; the right to see it is looked at again.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Chunks read at a time.
+const CHUNKS: usize = 500;
+/// Commands of a session read at a time.
+const COMMANDS: usize = 100;
+
+/// What is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A command, to its end.
+    Command(i64),
+    /// A session, for ever.
+    Session(Uuid),
+}
+
+/// How output is sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Form {
+    /// Lines of a terminal, as HTML.
+    #[default]
+    Html,
+    /// What was printed, as it was.
+    Text,
+}
+
+/// How far a reader is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cursor {
+    command: i64,
+    attempt: i32,
+    seq: i32,
+    bytes: usize,
+    ended: bool,
+}
+
+impl Cursor {
+    /// Before the first chunk of a command.
+    fn before(command: i64) -> Cursor {
+        Cursor {
+            command,
+            seq: -1,
+            ..Cursor::default()
+        }
+    }
+
+    /// After a command that has been seen whole.
+    pub fn after(command: i64) -> Cursor {
+        Cursor {
+            ended: true,
+            ..Cursor::before(command)
+        }
+    }
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Cursor {
+            command,
+            attempt,
+            seq,
+            bytes,
+            ended,
+        } = self;
+        match ended {
+            true => write!(f, "{command}-end"),
+            false => write!(f, "{command}-{attempt}-{}-{bytes}", seq.saturating_add(1)),
+        }
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Cursor, ()> {
+        let (command, rest) = text.split_once('-').ok_or(())?;
+        let command = command.parse().map_err(drop)?;
+        if rest == "end" {
+            return Ok(Cursor::after(command));
+        }
+        let mut parts = rest.splitn(3, '-');
+        let mut part = || parts.next().ok_or(());
+        let (attempt, chunks, bytes) = (part()?, part()?, part()?);
+        Ok(Cursor {
+            command,
+            attempt: attempt.parse().map_err(drop)?,
+            seq: chunks
+                .parse::<i32>()
+                .map_err(drop)?
+                .checked_sub(1)
+                .filter(|n| *n >= -1)
+                .ok_or(())?,
+            bytes: bytes.parse().map_err(drop)?,
+            ended: false,
+        })
+    }
+}
+
+/// A stream as it is asked for.
+pub struct Request {
+    /// What to follow.
+    pub subject: Subject,
+    /// How.
+    pub form: Form,
+    /// From where; else a command's beginning, or a session's oldest command that has not ended.
+    pub cursor: Option<Cursor>,
+    /// Under which rights.
+    pub scope: Scope,
+    /// When these end, in seconds since 1970.
+    pub expires: Option<i64>,
+    /// Its place among the user's streams.
+    pub counted: Counted,
+}
+
+/// Answers with a stream; what forbids it is answered as an error.
+///
+/// # Errors
+/// PS002, PS006, 42501, [`Error::Database`].
+pub async fn answer(
+    db: Db,
+    place: Place,
+    shutdown: Shutdown,
+    request: Request,
+) -> Result<Response, Error> {
+    let cursor = open(&db, &request).await?;
+    if matches!(request.subject, Subject::Command(id) if cursor == Cursor::after(id)) {
+        // What a browser takes as: do not come back.
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let follower = Follower {
+        subject: request.subject,
+        form: request.form,
+        resumed: cursor,
+        cursor,
+        screen: None,
+        told: HashMap::new(),
+    };
+    let mut response = Response::new(Body::from_stream(stream(
+        db, place, shutdown, request, follower,
+    )));
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream; charset=utf-8"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // nginx would gather events otherwise.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// Asks for the right to see it, and where to begin.
+async fn open(db: &Db, request: &Request) -> Result<Cursor, Error> {
+    let mut sql = Sql::default();
+    match request.subject {
+        Subject::Command(id) => {
+            sql.push("select 0::bigint where shell.require_command(");
+            sql.value(id.to_string());
+            sql.push(")");
+        }
+        Subject::Session(id) => {
+            sql.push("select coalesce(
+                (select min(c.id) from shell_api.command_log as c where c.environment_id = s.id and c.status = 'running'),
+                (select min(c.id) from shell_api.command_log as c where c.environment_id = s.id and c.status = 'pending'),
+                (select max(c.id) + 1 from shell_api.command_log as c where c.environment_id = s.id),
+                0)
+              from (select ");
+            sql.value(id.to_string());
+            sql.push("::uuid as id) as s where shell.require_visible_session(s.id)");
+        }
+    }
+    let rows = db.look(&request.scope, &sql).await?;
+    let first = match (request.subject, rows.first()) {
+        (Subject::Command(id), _) => id,
+        (Subject::Session(_), Some(row)) => row.try_get::<_, Option<i64>>(0)?.unwrap_or(0),
+        (Subject::Session(_), None) => 0,
+    };
+    let fits = |cursor: &Cursor| match request.subject {
+        Subject::Command(id) => cursor.command == id,
+        Subject::Session(_) => true,
+    };
+    Ok(request.cursor.filter(fits).unwrap_or(Cursor::before(first)))
+}
+
+fn stream(
+    db: Db,
+    mut place: Place,
+    mut shutdown: Shutdown,
+    request: Request,
+    mut follower: Follower,
+) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
+    async_stream::stream! {
+        let Request { scope, expires, counted, .. } = request;
+        let _counted = counted;
+        let plain = Scope { before: None, ..scope.clone() };
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        heartbeat.tick().await;
+        let mut checked = false;
+        yield Ok(Bytes::from_static(b"retry: 1000\n\n"));
+        loop {
+            let sql = follower.question();
+            let rows = match db.look(if checked { &scope } else { &plain }, &sql).await {
+                Ok(rows) => rows,
+                // The client comes back, and is told why it may not, or finds the database again.
+                Err(e) => {
+                    tracing::debug!("a stream ends: {e}");
+                    return;
+                }
+            };
+            checked = false;
+            let mut events = String::new();
+            let step = match follower.take(&rows, &mut events) {
+                Ok(step) => step,
+                Err(e) => {
+                    tracing::warn!("a stream ends: {e}");
+                    return;
+                }
+            };
+            if !events.is_empty() {
+                yield Ok(Bytes::from(events));
+            }
+            match step {
+                Step::More => continue,
+                Step::Over => return,
+                Step::Wait => {}
+            }
+            loop {
+                tokio::select! {
+                    notice = place.notices.recv() => match notice {
+                        Ok(notice) if !follower.concerns(&notice) => continue,
+                        // Behind: then it may be anything.
+                        Ok(_) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => break,
+                        Err(_) => return,
+                    },
+                    _ = heartbeat.tick() => {
+                        if expires.is_some_and(|at| at < now()) {
+                            return;
+                        }
+                        yield Ok(Bytes::from_static(b": still here\n\n"));
+                        checked = true;
+                        break;
+                    }
+                    () = shutdown.reaches(Stage::Soft) => return,
+                }
+            }
+        }
+    }
+}
+
+/// What to do after a look.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// Look again at once.
+    More,
+    /// Wait for news.
+    Wait,
+    /// There will be no more.
+    Over,
+}
+
+/// Turns looks into events.
+struct Follower {
+    subject: Subject,
+    form: Form,
+    /// What the reader had when it came.
+    resumed: Cursor,
+    cursor: Cursor,
+    /// The terminal of the command at the cursor.
+    screen: Option<Screen>,
+    /// The status last told of each command that has not ended.
+    told: HashMap<i64, String>,
+}
+
+/// A command as a look finds it.
+struct Found {
+    id: i64,
+    status: String,
+    attempt: i32,
+    facts: Value,
+    output: Option<String>,
+    chunks: Vec<(i32, String, String)>,
+}
+
+impl Follower {
+    /// The commands from the cursor on; of the one there, what was printed since.
+    fn question(&self) -> Sql {
+        let Cursor {
+            command,
+            attempt,
+            seq,
+            ..
+        } = self.cursor;
+        // A terminal that is not there yet needs everything.
+        let seq = if self.form == Form::Html && self.screen.is_none() {
+            -1
+        } else {
+            seq
+        };
+        let mut sql = Sql::default();
+        sql.push(
+            "select c.id, c.status, c.attempt,
+               (to_jsonb(c) - array['output'])::text,
+               case when c.status in ('done', 'failed') then coalesce(c.output, '') end,
+               case when c.status = 'running' then (
+                 select json_agg(json_build_array(o.seq, o.stream, o.data) order by o.seq)::text
+                 from (select x.* from shell_api.output_since(c.id, case when c.id = ",
+        );
+        sql.value(command.to_string());
+        sql.push(" and c.attempt = ");
+        sql.value(attempt.to_string());
+        sql.push(" then ");
+        sql.value(seq.to_string());
+        sql.push(&format!(" else -1 end) as x order by x.seq limit {CHUNKS}) as o) end from shell_api.command_log as c where "));
+        match self.subject {
+            Subject::Command(id) => {
+                sql.push("c.id = ");
+                sql.value(id.to_string());
+            }
+            Subject::Session(id) => {
+                sql.push("c.environment_id = ");
+                sql.value(id.to_string());
+                sql.push(if self.cursor.ended {
+                    " and c.id > "
+                } else {
+                    " and c.id >= "
+                });
+                sql.value(command.to_string());
+                sql.push(&format!(" order by c.id limit {COMMANDS}"));
+            }
+        }
+        sql
+    }
+
+    fn concerns(&self, notice: &crate::listener::Notice) -> bool {
+        notice.all
+            || match &self.subject {
+                Subject::Command(id) => notice.commands.contains(id),
+                Subject::Session(id) => notice.sessions.contains(id),
+            }
+    }
+
+    fn take(&mut self, rows: &[Row], events: &mut String) -> Result<Step, Error> {
+        let mut step = Step::Wait;
+        let mut at_cursor = true;
+        for row in rows {
+            let found = Found::read(row)?;
+            if self.told.get(&found.id) != Some(&found.status) {
+                event(events, "command", None, &found.facts);
+                self.told.insert(found.id, found.status.clone());
+            }
+            // Commands of a session run one by one: those after one that has not ended wait.
+            if !at_cursor {
+                continue;
+            }
+            let full = found.chunks.len() == CHUNKS;
+            if self.advance(found, events) {
+                if matches!(self.subject, Subject::Command(_)) {
+                    return Ok(Step::Over);
+                }
+            } else {
+                at_cursor = false;
+                if full {
+                    step = Step::More;
+                }
+            }
+        }
+        if at_cursor && rows.len() == COMMANDS {
+            step = Step::More;
+        }
+        // Its command is gone, by retention.
+        if rows.is_empty() && matches!(self.subject, Subject::Command(_)) {
+            step = Step::Over;
+        }
+        Ok(step)
+    }
+
+    /// Tells what is new of the command at the cursor; true where it has ended.
+    fn advance(&mut self, found: Found, events: &mut String) -> bool {
+        if self.cursor.command != found.id || self.cursor.ended {
+            self.cursor = Cursor::before(found.id);
+            self.screen = None;
+        }
+        let again = self.cursor.attempt != found.attempt && self.cursor.seq >= 0;
+        if again && found.status != "pending" {
+            // What ended under a later attempt than was seen has another output as well.
+            event(events, "restart", None, &json!({"command_id": found.id}));
+            self.cursor = Cursor::before(found.id);
+            self.screen = Some(Screen::new());
+        }
+        if found.status == "running" {
+            self.cursor.attempt = found.attempt;
+        }
+        // The reader knows what the terminal shows up to here, if it was here before.
+        let known = if self.resumed.command == found.id && !again && self.screen.is_none() {
+            self.resumed.seq
+        } else {
+            -1
+        };
+        match found.output {
+            None => {
+                self.print_chunks(found.id, known, &found.chunks, events);
+                false
+            }
+            Some(output) => {
+                self.print_rest(found.id, &output, events);
+                self.cursor = Cursor::after(found.id);
+                self.screen = None;
+                self.told.remove(&found.id);
+                event(events, "end", Some(self.cursor), &found.facts);
+                true
+            }
+        }
+    }
+
+    fn print_chunks(
+        &mut self,
+        id: i64,
+        known: i32,
+        chunks: &[(i32, String, String)],
+        events: &mut String,
+    ) {
+        if self.form == Form::Text {
+            for (seq, stream, data) in chunks {
+                self.cursor.seq = *seq;
+                self.cursor.bytes += data.len();
+                let data = json!({"command_id": id, "stream": stream, "data": data});
+                event(events, "output", Some(self.cursor), &data);
+            }
+            return;
+        }
+        let screen = self.screen.get_or_insert_with(Screen::new);
+        let mut changes = Vec::new();
+        for (seq, _, data) in chunks {
+            if *seq > self.cursor.seq {
+                self.cursor.seq = *seq;
+                self.cursor.bytes += data.len();
+            }
+            match screen.feed(data) {
+                Some(change) if *seq > known => changes.push(change),
+                _ => {}
+            }
+        }
+        // Only the lines that are so in the end: one change replaces all after it.
+        if let Some(change) = crate::terminal::together(changes) {
+            let data = json!({"command_id": id, "from": change.from, "lines": change.lines});
+            event(events, "lines", Some(self.cursor), &data);
+        }
+    }
+
+    fn print_rest(&mut self, id: i64, output: &str, events: &mut String) {
+        let (before, rest) = output.split_at(output.floor_char_boundary(self.cursor.bytes));
+        self.cursor.bytes = output.len();
+        if self.form == Form::Text {
+            if !rest.is_empty() {
+                let data = json!({"command_id": id, "stream": null, "data": rest});
+                event(events, "output", Some(self.cursor), &data);
+            }
+            return;
+        }
+        let screen = self.screen.get_or_insert_with(|| {
+            let mut screen = Screen::new();
+            screen.feed(before);
+            screen
+        });
+        if let Some(change) = screen.feed(rest) {
+            let data = json!({"command_id": id, "from": change.from, "lines": change.lines});
+            event(events, "lines", Some(self.cursor), &data);
+        }
+    }
+}
+
+impl Found {
+    fn read(row: &Row) -> Result<Found, Error> {
+        let json = |text: Option<&str>| text.and_then(|text| serde_json::from_str(text).ok());
+        let chunks: Option<Value> = json(row.try_get(5)?);
+        Ok(Found {
+            id: row.try_get(0)?,
+            status: row.try_get(1)?,
+            attempt: row.try_get(2)?,
+            facts: json(row.try_get(3)?).unwrap_or_default(),
+            output: row.try_get(4)?,
+            chunks: chunks
+                .and_then(|all| serde_json::from_value(all).ok())
+                .unwrap_or_default(),
+        })
+    }
+}
+
+/// Adds an event. JSON has no line ends of its own, so its data is one line.
+fn event(events: &mut String, name: &str, id: Option<Cursor>, data: &Value) {
+    use std::fmt::Write;
+    let _ = match id {
+        Some(id) => write!(events, "event: {name}\nid: {id}\ndata: {data}\n\n"),
+        None => write!(events, "event: {name}\ndata: {data}\n\n"),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn follower(form: Form, cursor: Cursor) -> Follower {
+        Follower {
+            subject: Subject::Command(7),
+            form,
+            resumed: cursor,
+            cursor,
+            screen: None,
+            told: HashMap::new(),
+        }
+    }
+
+    fn found(status: &str, attempt: i32, chunks: &[(i32, &str)], output: Option<&str>) -> Found {
+        Found {
+            id: 7,
+            status: status.into(),
+            attempt,
+            facts: json!({"id": 7}),
+            output: output.map(str::to_owned),
+            chunks: chunks
+                .iter()
+                .map(|(n, data)| (*n, "stdout".into(), (*data).into()))
+                .collect(),
+        }
+    }
+
+    fn events(follower: &mut Follower, found: Found) -> Vec<String> {
+        let mut events = String::new();
+        follower.advance(found, &mut events);
+        events
+            .split("\n\n")
+            .filter(|e| !e.is_empty())
+            .map(|e| e.replace('\n', "|"))
+            .collect()
+    }
+
+    #[test]
+    fn ids_are_read_as_they_are_written() {
+        for cursor in [
+            Cursor {
+                command: 7,
+                attempt: 2,
+                seq: -1,
+                bytes: 0,
+                ended: false,
+            },
+            Cursor::after(7),
+        ] {
+            assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        }
+        assert_eq!("7-2-13-400".parse::<Cursor>().unwrap().bytes, 400);
+        for bad in [
+            "",
+            "7",
+            "x-end",
+            "7-1",
+            "7-1-2",
+            "7-1-2-x",
+            "7-1-2-3-4",
+            "7-1--1-0",
+        ] {
+            assert!(bad.parse::<Cursor>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn text_comes_once_and_the_rest_at_the_end() {
+        let mut it = follower(Form::Text, Cursor::before(7));
+        let first = events(&mut it, found("running", 1, &[(0, "ab"), (1, "ü")], None));
+        assert_eq!(first.len(), 2);
+        assert!(
+            first[1].starts_with("event: output|id: 7-1-2-4|"),
+            "{first:?}"
+        );
+        let last = events(&mut it, found("done", 1, &[], Some("abücd")));
+        assert!(last[0].contains(r#""data":"cd""#), "{last:?}");
+        assert!(last[1].starts_with("event: end|id: 7-end|"), "{last:?}");
+
+        let mut back = follower(Form::Text, "7-1-2-4".parse().unwrap());
+        assert_eq!(
+            events(&mut back, found("done", 1, &[], Some("abücd"))),
+            last
+        );
+    }
+
+    #[test]
+    fn lines_come_once_and_a_reader_that_comes_back_goes_on() {
+        let mut it = follower(Form::Html, Cursor::before(7));
+        let first = events(
+            &mut it,
+            found("running", 1, &[(0, "one\n"), (1, "10%")], None),
+        );
+        assert_eq!(
+            first,
+            [r#"event: lines|id: 7-1-2-7|data: {"command_id":7,"from":0,"lines":["one","10%"]}"#]
+        );
+        let next = events(&mut it, found("running", 1, &[(2, "\r20%")], None));
+        assert_eq!(
+            next,
+            [r#"event: lines|id: 7-1-3-11|data: {"command_id":7,"from":1,"lines":["20%"]}"#]
+        );
+
+        let all = [(0, "one\n"), (1, "10%"), (2, "\r20%")];
+        let mut back = follower(Form::Html, "7-1-2-7".parse().unwrap());
+        assert_eq!(events(&mut back, found("running", 1, &all, None)), next);
+        let mut late = follower(Form::Html, "7-1-2-7".parse().unwrap());
+        let end = events(&mut late, found("done", 1, &[], Some("one\n10%\r20%\n")));
+        assert!(end[0].contains(r#""from":1,"lines":["20%"]"#), "{end:?}");
+    }
+
+    #[test]
+    fn another_attempt_begins_again() {
+        for form in [Form::Text, Form::Html] {
+            let mut it = follower(form, Cursor::before(7));
+            events(&mut it, found("running", 1, &[(0, "lost")], None));
+            assert!(events(&mut it, found("pending", 1, &[], None)).is_empty());
+            let again = events(&mut it, found("running", 2, &[(0, "new")], None));
+            assert!(again[0].starts_with("event: restart|"), "{again:?}");
+            assert!(
+                again[1].contains("id: 7-2-1-3|") && again[1].contains("new"),
+                "{again:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! How much one user, or one address, may ask for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use axum::http::{HeaderValue, StatusCode, header};
+
+use crate::error::Refusal;
+
+/// A burst may be so many seconds' worth.
+const BURST_SECONDS: f64 = 10.0;
+/// Beyond so many, those that are full again are forgotten.
+const MANY: usize = 4096;
+
+/// Buckets that fill at a rate; a request takes one from its asker's.
+#[derive(Debug)]
+pub struct Limits {
+    rate: f64,
+    most_streams: u32,
+    buckets: Mutex<HashMap<String, (f64, Instant)>>,
+    streams: Arc<Mutex<HashMap<String, u32>>>,
+}
+
+/// A stream that counts until it is dropped.
+#[derive(Debug)]
+pub struct Counted {
+    key: String,
+    streams: Arc<Mutex<HashMap<String, u32>>>,
+}
+
+impl Limits {
+    /// Requests a second, 0 for any number; and streams at a time.
+    pub fn new(rate: u32, most_streams: u32) -> Limits {
+        Limits {
+            rate: rate.into(),
+            most_streams,
+            buckets: Mutex::default(),
+            streams: Arc::default(),
+        }
+    }
+
+    /// Takes one from the bucket.
+    ///
+    /// # Errors
+    /// 429 where it is empty.
+    pub fn take(&self, key: &str) -> Result<(), Refusal> {
+        self.take_at(key, Instant::now())
+    }
+
+    fn take_at(&self, key: &str, now: Instant) -> Result<(), Refusal> {
+        if self.rate == 0.0 {
+            return Ok(());
+        }
+        let full = self.rate * BURST_SECONDS;
+        let filled = |(level, at): (f64, Instant)| {
+            full.min(level + self.rate * now.saturating_duration_since(at).as_secs_f64())
+        };
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= MANY {
+            buckets.retain(|_, bucket| filled(*bucket) < full);
+        }
+        let level = buckets.get(key).map_or(full, |bucket| filled(*bucket));
+        if level < 1.0 {
+            let sentence =
+                "There are more requests than this server takes from one user or address.";
+            return Err(too_many(
+                sentence,
+                "Wait a second, and send fewer at a time.",
+            ));
+        }
+        buckets.insert(key.into(), (level - 1.0, now));
+        Ok(())
+    }
+
+    /// Counts a stream.
+    ///
+    /// # Errors
+    /// 429 where there are too many.
+    pub fn stream(&self, key: &str) -> Result<Counted, Refusal> {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = streams.entry(key.into()).or_default();
+        if *open >= self.most_streams {
+            let sentence = format!(
+                "There are {open} streams open, and a user may have {}.",
+                self.most_streams
+            );
+            return Err(too_many(
+                &sentence,
+                "Close some, or follow whole sessions instead of single commands.",
+            ));
+        }
+        *open += 1;
+        Ok(Counted {
+            key: key.into(),
+            streams: self.streams.clone(),
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = streams.get_mut(&self.key) {
+            *open -= 1;
+            if *open == 0 {
+                streams.remove(&self.key);
+            }
+        }
+    }
+}
+
+fn too_many(sentence: &str, hint: &str) -> Refusal {
+    Refusal::new(StatusCode::TOO_MANY_REQUESTS, "PSW429", sentence)
+        .hint(hint)
+        .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_burst_then_the_rate() {
+        let limits = Limits::new(2, 1);
+        let start = Instant::now();
+        let passed =
+            |n: usize, at: Instant| (0..n).filter(|_| limits.take_at("a", at).is_ok()).count();
+        assert_eq!(passed(30, start), 20);
+        assert_eq!(passed(30, start + Duration::from_secs(1)), 2);
+        assert!(limits.take_at("b", start).is_ok());
+        assert!(Limits::new(0, 1).take("a").is_ok());
+    }
+
+    #[test]
+    fn full_buckets_are_forgotten() {
+        let limits = Limits::new(10, 1);
+        let start = Instant::now();
+        for n in 0..MANY {
+            limits.take_at(&n.to_string(), start).unwrap();
+        }
+        limits
+            .take_at("last", start + Duration::from_secs(60))
+            .unwrap();
+        assert_eq!(limits.buckets.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_stream_counts_while_it_is_open() {
+        let limits = Limits::new(1, 1);
+        let open = limits.stream("a").unwrap();
+        assert_eq!(
+            limits.stream("a").unwrap_err().status,
+            StatusCode::TOO_MANY_REQUESTS
+        );
+        drop(open);
+        assert!(limits.stream("a").is_ok());
+    }
+}
