@@ -24,6 +24,15 @@ workspace_tests() {
   "${tests[@]}" --doc
 }
 
+# The page in a real browser. Screenshots of its states are kept in PG_SHELL_ARTIFACTS.
+browser_tests() {
+  PG_SHELL_ARTIFACTS=$(realpath --canonicalize-missing -- "${PG_SHELL_ARTIFACTS:-$(target_dir)/screenshots}")
+  export PG_SHELL_ARTIFACTS
+  npm ci --prefix tests/browser --no-audit --no-fund --silent
+  cargo test --package pg-shell-tests --test browser -- --ignored --nocapture
+  say "screenshots are in $PG_SHELL_ARTIFACTS"
+}
+
 # The tests inside Postgres, of the extension. They install it, built for tests, over the one in
 # the scratch folder, so they come last. Their first test builds it. They are not timed: see tests/timed.sh.
 extension_tests() {
@@ -58,6 +67,7 @@ part packages docker/stack/packages.sh test
 part lint docker/stack/lint.sh
 part build make_scratch
 part "workspace tests" workspace_tests
+part browser browser_tests
 part "fuzz targets" tests/fuzz.sh 3
 part "extension tests" extension_tests
 summary

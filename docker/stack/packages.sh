@@ -11,7 +11,12 @@ wanted() {
     "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR"
   case $purpose in
     run) ;;
-    test) printf '%s\n' python3-venv shellcheck sudo "postgresql-$PG_MAJOR-plpgsql-check" ;;
+    test)
+      printf '%s\n' python3-venv shellcheck sudo "postgresql-$PG_MAJOR-plpgsql-check" chromium fonts-dejavu-core
+      # Other packages of Node than Debian's bring npm along, and conflict with Debian's.
+      command -v node >/dev/null || printf 'nodejs\n'
+      command -v npm >/dev/null || printf 'npm\n'
+      ;;
     bench) printf '%s\n' bubblewrap "postgresql-$PG_MAJOR-plsh" ;;
     *) die "unknown purpose '$purpose': run, test or bench" ;;
   esac

@@ -244,7 +244,7 @@ fn header(begin: f64) -> String {
 }
 
 /// A line as RFC 4180 has it; null is empty, and an empty text is quoted.
-fn csv(values: &[Option<&str>]) -> String {
+pub(crate) fn csv(values: &[Option<&str>]) -> String {
     let mut line = String::new();
     for (index, value) in values.iter().enumerate() {
         if index > 0 {

@@ -1,5 +1,6 @@
 //! pg-shell-web: the page, `/rpc/*`, and streams. See `--help`, and `server.rs` for the routes.
 
+mod assets;
 mod catalogue;
 mod config;
 mod db;

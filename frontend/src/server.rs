@@ -24,7 +24,7 @@ use crate::identity::{Identity, Keys};
 use crate::limits::Limits;
 use crate::listener::Hub;
 use crate::metrics::Metrics;
-use crate::page::Assets;
+use crate::page;
 use crate::rpc;
 use crate::shutdown::{Shutdown, Stage};
 use crate::sign_in;
@@ -34,19 +34,18 @@ use crate::terminal;
 /// What every request may need.
 pub struct Server {
     config: Config,
-    db: Db,
+    pub(crate) db: Db,
     hub: Hub,
-    keys: Keys,
+    pub(crate) keys: Keys,
     limits: Limits,
     metrics: Metrics,
-    assets: Assets,
     shutdown: Shutdown,
 }
 
 type Shared = State<Arc<Server>>;
 
-/// What no page of this server needs is forbidden to it. wasm-unsafe-eval is for asciinema's player.
-const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' data:; \
+/// What no page of this server needs is forbidden to it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
@@ -76,7 +75,6 @@ pub async fn prepare(config: Config, shutdown: Shutdown) -> Result<Arc<Server>, 
         hub: Hub::start(&config.database_url).await?,
         limits: Limits::new(config.request_rate, config.max_streams),
         metrics: Metrics::new(),
-        assets: Assets::new(),
         config,
         shutdown,
     }))
@@ -99,7 +97,6 @@ pub async fn run(listener: TcpListener, server: Arc<Server>) -> Result<(), Error
 
 fn routes(server: Arc<Server>) -> Router {
     Router::new()
-        .route("/", get(page))
         .route("/assets/{*address}", get(asset))
         .route("/rpc/{function}", any(call))
         .route("/sign-in", post(signing_in))
@@ -111,6 +108,7 @@ fn routes(server: Arc<Server>) -> Router {
         .route("/export/{file}", get(exported))
         .route("/healthz", get(health))
         .route("/metrics", get(metrics))
+        .merge(page::routes())
         .fallback(async || {
             Refusal::new(
                 StatusCode::NOT_FOUND,
@@ -154,11 +152,11 @@ async fn around(State(server): Shared, request: Request, next: Next) -> Response
 }
 
 /// A request with its sender known.
-struct Asked {
+pub(crate) struct Asked {
     parts: Parts,
-    body: Bytes,
+    pub(crate) body: Bytes,
     address: IpAddr,
-    identity: Identity,
+    pub(crate) identity: Identity,
     /// By what its requests are counted.
     key: String,
 }
@@ -231,7 +229,7 @@ impl Server {
     }
 
     /// Answers with what `work` gives for a request whose sender is known.
-    async fn answer(
+    pub(crate) async fn answer(
         &self,
         request: Request,
         work: impl AsyncFnOnce(&Server, Asked) -> Result<Response, Error>,
@@ -255,7 +253,7 @@ impl Server {
 }
 
 impl Asked {
-    fn scope(&self, server: &Server) -> crate::db::Scope {
+    pub(crate) fn scope(&self, server: &Server) -> crate::db::Scope {
         let scope = self.identity.scope(
             &self.parts.method,
             self.parts.uri.path(),
@@ -269,7 +267,7 @@ impl Asked {
     }
 
     /// A parameter of the address.
-    fn parameter(&self, wanted: &str) -> Option<String> {
+    pub(crate) fn parameter(&self, wanted: &str) -> Option<String> {
         let query = self.parts.uri.query().unwrap_or_default();
         let mut all = form_urlencoded::parse(query.as_bytes());
         all.find(|(name, _)| name == wanted)
@@ -313,22 +311,8 @@ async fn call(State(server): Shared, Path(name): Path<String>, request: Request)
     response
 }
 
-async fn page(State(server): Shared, request: Request) -> Response {
-    server
-        .answer(request, async |server, asked| {
-            let csrf = asked
-                .identity
-                .session
-                .as_deref()
-                .map(|token| server.keys.csrf_token(token));
-            let username = asked.identity.username.as_deref().unwrap_or_default();
-            Ok(server.assets.page(&csrf.unwrap_or_default(), username))
-        })
-        .await
-}
-
-async fn asset(State(server): Shared, Path(address): Path<String>) -> Result<Response, Refusal> {
-    server.assets.file(&address)
+async fn asset(Path(address): Path<String>) -> Result<Response, Refusal> {
+    page::ASSETS.file(&address)
 }
 
 async fn signing_in(State(server): Shared, mut request: Request) -> Response {

@@ -207,15 +207,6 @@ fn escape(text: &mut String, letter: char) {
     }
 }
 
-/// Escapes a text.
-pub fn escaped(text: &str) -> String {
-    let mut html = String::with_capacity(text.len());
-    for letter in text.chars() {
-        escape(&mut html, letter);
-    }
-    html
-}
-
 /// A colour of the 256: without inline styles there is a class for each. Others become the nearest of the cube.
 fn index(color: Color) -> u8 {
     match color {

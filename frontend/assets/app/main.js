@@ -1,0 +1,12 @@
+// What every view needs; the terminal's modules do nothing where there is no terminal.
+import { colours } from "./colours.js";
+import { notices } from "./notice.js";
+import { times } from "./times.js";
+import { themeSwitch } from "./theme-switch.js";
+import { terminal } from "./terminal.js";
+
+colours();
+themeSwitch();
+notices();
+times();
+terminal();
