@@ -68,7 +68,6 @@ create domain shell.program_list as text[]
   constraint programs_are_absolute_paths check (shell.are_program_paths(value));
 comment on domain shell.program_list is 'Absolute paths of programs, 1000 at most; an empty list is none.';
 
--- What a worker is handed when it claims a command.
 create type shell.claimed_command as (
   command_id bigint,
   attempt int,
@@ -88,6 +87,7 @@ create type shell.claimed_command as (
   disk_bytes bigint,
   output_bytes bigint
 );
+comment on type shell.claimed_command is 'What a worker is handed when it claims a command.';
 
 -- What a worker writes back; age_us is how long ago the command began, so that only one clock counts.
 -- The three *_after fields are all null when the state did not change.
@@ -112,3 +112,4 @@ create type shell.command_result as (
   env_after jsonb,
   shell_state_after text
 );
+comment on type shell.command_result is 'How a command ended, and the state it left: what a worker writes back.';

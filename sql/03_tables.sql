@@ -50,7 +50,7 @@ comment on column shell.sandboxes.memory_bytes is 'Bytes of private writable mem
 comment on column shell.sandboxes.processes is 'Processes and threads at a time.';
 comment on column shell.sandboxes.open_files is 'Descriptors one process may hold.';
 comment on column shell.sandboxes.file_size_bytes is 'Bytes one file may grow to.';
-comment on column shell.sandboxes.disk_bytes is 'Bytes in the home folder, and the same again in /tmp and in /dev/shm.';
+comment on column shell.sandboxes.disk_bytes is 'Bytes in the home folder, /tmp and /dev/shm together.';
 comment on column shell.sandboxes.output_bytes is 'Bytes of output kept; a command that prints more is stopped.';
 comment on column shell.sandboxes.created_at is 'When it was made.';
 

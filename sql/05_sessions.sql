@@ -40,6 +40,25 @@ $$;
 comment on function shell.require_session(uuid, uuid) is
   'Raises PS002 unless there is such a session, PS003 unless it is that user''s.';
 
+create function shell.require_command(command_id bigint) returns shell.commands
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  found_command shell.commands;
+begin
+  select c.* into found_command from shell.commands as c where c.id = require_command.command_id;
+  if not found then
+    raise exception using
+      errcode = 'PS006',
+      message = format('there is no command %s', coalesce(require_command.command_id::text, '(null)')),
+      hint = 'shell.submit_command() returns a command''s id; shell.latest_output(user_id) lists the user''s commands.';
+  end if;
+  return found_command;
+end
+$$;
+comment on function shell.require_command(bigint) is 'A command''s row. Raises PS006 unless there is one.';
+
 create function shell.default_session(user_id uuid) returns uuid
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -110,13 +129,7 @@ declare
 begin
   perform shell.require_user(fork_session.user_id);
 
-  select c.* into source from shell.commands as c where c.id = fork_session.source_command_id;
-  if not found then
-    raise exception using
-      errcode = 'PS006',
-      message = format('there is no command %s', coalesce(fork_session.source_command_id::text, '(null)')),
-      hint = 'shell.latest_output(user_id) lists the user''s commands.';
-  end if;
+  source := shell.require_command(fork_session.source_command_id);
   perform shell.require_session(fork_session.user_id, source.environment_id);
 
   if source.status = 'pending' or source.attempt = 0 then

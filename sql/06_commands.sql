@@ -144,13 +144,7 @@ declare
   written_here boolean;
 begin
   loop
-    select c.* into found_command from shell.commands as c where c.id = wait_command.command_id;
-    if not found then
-      raise exception using
-        errcode = 'PS006',
-        message = format('there is no command %s', coalesce(wait_command.command_id::text, '(null)')),
-        hint = 'shell.submit_command() returns the id to wait for.';
-    end if;
+    found_command := shell.require_command(wait_command.command_id);
     if found_command.status in ('done', 'failed') or clock_timestamp() >= deadline then
       return found_command;
     end if;
@@ -179,13 +173,9 @@ as $$
 declare
   target shell.commands;
 begin
-  select c.* into target from shell.commands as c where c.id = cancel_command.command_id for update;
-  if not found then
-    raise exception using
-      errcode = 'PS006',
-      message = format('there is no command %s', coalesce(cancel_command.command_id::text, '(null)')),
-      hint = 'shell.latest_output(user_id) lists the user''s commands.';
-  end if;
+  -- Locked before it is read, so that it stays as it is read.
+  perform from shell.commands as c where c.id = cancel_command.command_id for update;
+  target := shell.require_command(cancel_command.command_id);
 
   if target.status = 'pending' then
     update shell.commands as c

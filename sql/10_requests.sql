@@ -46,23 +46,23 @@ $$;
 comment on function shell.acting_user(uuid) is
   'For whom the request acts: the user who signed in, or, for an administrator, the one it names. Raises 42501.';
 
-create function shell.require_command(command_id bigint) returns boolean
+create function shell.require_visible_command(command_id bigint) returns boolean
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not exists (
     select from shell.commands as c
-    where c.id = require_command.command_id and (c.user_id = shell.current_user_id() or shell.reads_all())
+    where c.id = require_visible_command.command_id and (c.user_id = shell.current_user_id() or shell.reads_all())
   ) then
     perform shell.refuse(
-      404, 'PS006', format('there is no command %s', coalesce(require_command.command_id::text, '(null)')),
+      404, 'PS006', format('there is no command %s', coalesce(require_visible_command.command_id::text, '(null)')),
       'shell_api.latest_output() lists your commands.');
   end if;
   return true;
 end
 $$;
-comment on function shell.require_command(bigint) is 'True; answers 404, PS006, where the request sees no such command.';
+comment on function shell.require_visible_command(bigint) is 'True; answers 404, PS006, where the request sees no such command.';
 
 create function shell.require_visible_session(environment_id uuid) returns boolean
 language plpgsql stable security definer

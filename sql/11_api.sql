@@ -101,7 +101,7 @@ as $$
 declare
   answer shell_api.command_log;
 begin
-  perform shell.require_command(wait_command.command_id);
+  perform shell.require_visible_command(wait_command.command_id);
   -- A request that waits holds a connection.
   perform shell.wait_command(wait_command.command_id, least(wait_command.timeout, '1 minute'));
   select l.* into answer from shell_api.command_log as l where l.id = wait_command.command_id;
@@ -116,7 +116,7 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform shell.require_command(cancel_command.command_id);
+  perform shell.require_visible_command(cancel_command.command_id);
   return shell.cancel_command(cancel_command.command_id);
 end
 $$;
@@ -129,7 +129,7 @@ as $$
   select o.seq, o.stream, o.data
   from shell.output_chunks as o
   where o.command_id = output_since.command_id and o.seq > output_since.seq
-    and (select shell.require_command(output_since.command_id))
+    and (select shell.require_visible_command(output_since.command_id))
   order by o.seq
 $$;
 comment on function shell_api.output_since(bigint, int) is
@@ -156,7 +156,7 @@ as $$
 declare
   acting constant uuid := shell.acting_user(fork_session.user_id);
 begin
-  perform shell.require_command(fork_session.source_command_id);
+  perform shell.require_visible_command(fork_session.source_command_id);
   return shell.fork_session(acting, fork_session.source_command_id, coalesce(fork_session.after, false));
 end
 $$;

@@ -67,7 +67,7 @@ set search_path = pg_catalog, pg_temp
 as $$
   select shell.command_as_html(l)
   from shell_api.command_log as l
-  where l.id = command_html.command_id and (select shell.require_command(command_html.command_id))
+  where l.id = command_html.command_id and (select shell.require_visible_command(command_html.command_id))
 $$;
 comment on function shell_api.command_html(bigint) is 'A command and its output, as HTML.';
 

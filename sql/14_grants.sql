@@ -77,7 +77,7 @@ grant execute on function
   shell.is_admin(),
   shell.reads_all(),
   shell.require_reader(uuid),
-  shell.require_command(bigint),
+  shell.require_visible_command(bigint),
   shell.require_visible_session(uuid),
   shell.html(text),
   shell.plain_text(text),
@@ -119,3 +119,6 @@ grant execute on function
   shell.watch_output(),
   shell.unwatch_output()
 to shell_authenticator;
+
+-- What the host can do is for whoever has to judge or mend it. It takes nothing from its caller.
+grant execute on function shell.confinement(), shell.confinement_report() to shell_admin, shell_auditor;

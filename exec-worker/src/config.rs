@@ -4,9 +4,9 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
-use confine::SomeLimits;
+use clap::{Args, Parser, ValueEnum};
 use confine::cgroup::Setting;
+use confine::{Level, SomeLimits};
 use tokio_postgres::config::Host;
 
 use crate::error::Error;
@@ -20,10 +20,32 @@ pub enum LogFormat {
     Json,
 }
 
+/// How commands are confined.
+#[derive(Debug, Clone, Args)]
+pub struct Confinement {
+    /// The helper that confines a command, as an absolute path; default: pg-shell-launch beside this program.
+    #[arg(long, env = "PG_SHELL_LAUNCHER", value_name = "PATH")]
+    pub launcher: Option<PathBuf>,
+
+    /// strict, or basic: a weaker level for hosts without user namespaces; its private folders are made
+    /// below TMPDIR. See "exec-worker doctor" and SECURITY.md.
+    #[arg(
+        long,
+        env = "PG_SHELL_LEVEL",
+        value_name = "LEVEL",
+        default_value = "strict"
+    )]
+    pub level: Level,
+}
+
 /// Runs the commands that users submit to Postgres: claims them from database queues, runs each in a
 /// confined child, and writes back what it left. Any number of workers may share a database.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "exec-worker", version)]
+#[command(
+    name = "exec-worker",
+    version,
+    after_help = "\"exec-worker doctor\" prints what this host can do of the confinement, and needs no database."
+)]
 pub struct Config {
     /// Where the database is, and as whom: a URL or "host=… port=… user=… dbname=…".
     #[arg(
@@ -38,9 +60,8 @@ pub struct Config {
     #[arg(long, env = "PG_SHELL_CONCURRENCY", value_name = "N")]
     pub concurrency: Option<NonZeroU32>,
 
-    /// The helper that confines a command, as an absolute path; default: pg-shell-launch beside this program.
-    #[arg(long, env = "PG_SHELL_LAUNCHER", value_name = "PATH")]
-    pub launcher: Option<PathBuf>,
+    #[command(flatten)]
+    pub confinement: Confinement,
 
     /// Seconds without a heartbeat after which a worker is given up for lost.
     #[arg(long, env = "PG_SHELL_LEASE", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
@@ -106,15 +127,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-impl Config {
-    /// Commands at a time.
-    pub fn slots(&self) -> usize {
-        match self.concurrency {
-            Some(n) => n.get() as usize,
-            None => std::thread::available_parallelism().map_or(1, usize::from),
-        }
-    }
-
+impl Confinement {
     /// The helper's path.
     ///
     /// # Errors
@@ -142,6 +155,16 @@ impl Config {
         nix::unistd::access(&path, nix::unistd::AccessFlags::X_OK)
             .map_err(|e| problem(format!("{}: {}", path.display(), e.desc())))?;
         Ok(path)
+    }
+}
+
+impl Config {
+    /// Commands at a time.
+    pub fn slots(&self) -> usize {
+        match self.concurrency {
+            Some(n) => n.get() as usize,
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        }
     }
 
     /// Refuses to run commands as root, or as the user that Postgres runs as.

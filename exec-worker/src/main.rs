@@ -4,6 +4,7 @@ mod batch;
 mod command;
 mod config;
 mod db;
+mod doctor;
 mod error;
 mod execute;
 mod groups;
@@ -19,11 +20,16 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use config::{Config, LogFormat};
+use doctor::{DOCTOR, Doctor};
 use error::Error;
 use shutdown::Shutdown;
 use worker::Worker;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    if arguments.peek().is_some_and(|first| first == DOCTOR) {
+        return Doctor::parse_from(arguments).run();
+    }
     let config = Config::parse();
     if let Err(e) = log_to_stderr(&config) {
         eprintln!("exec-worker: {e}");

@@ -72,7 +72,9 @@ impl Worker {
     /// What [`Config`] refuses; a host without a shell, or on which commands cannot be confined.
     pub fn new(config: Config) -> Result<Worker, Error> {
         config.check_user()?;
-        let launcher = Launcher::serving(config.launcher()?).within(groups::find(&config.cgroup)?);
+        let (level, path) = (config.confinement.level, config.confinement.launcher()?);
+        let launcher =
+            Launcher::at(level, path, &std::env::temp_dir())?.within(groups::find(&config.cgroup)?);
         let shell = Shell::find()?;
         trial(&launcher, shell)?;
         let (chunk_sender, chunks) = mpsc::unbounded_channel();
@@ -160,7 +162,8 @@ impl Worker {
             let id = db
                 .register(&name, &os_user(), i32::try_from(slots).unwrap_or(i32::MAX))
                 .await?;
-            info!(worker = id, name, concurrency = slots, "ready");
+            let level = self.config.confinement.level.name();
+            info!(worker = id, name, concurrency = slots, level, "ready");
             self.id = Some(id);
         }
         self.hungry = true;

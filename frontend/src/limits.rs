@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::http::{HeaderValue, StatusCode, header};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::Refusal;
 
@@ -18,6 +19,8 @@ const MANY: usize = 4096;
 pub struct Limits {
     rate: f64,
     most_streams: u32,
+    most_calls: usize,
+    turns: Mutex<HashMap<String, Arc<Semaphore>>>,
     buckets: Mutex<HashMap<String, (f64, Instant)>>,
     streams: Arc<Mutex<HashMap<String, u32>>>,
 }
@@ -30,11 +33,13 @@ pub struct Counted {
 }
 
 impl Limits {
-    /// Requests a second, 0 for any number; and streams at a time.
-    pub fn new(rate: u32, most_streams: u32) -> Limits {
+    /// Requests a second, 0 for any number; streams, and calls, at a time.
+    pub fn new(rate: u32, most_streams: u32, most_calls: usize) -> Limits {
         Limits {
             rate: rate.into(),
             most_streams,
+            most_calls: most_calls.max(1),
+            turns: Mutex::default(),
             buckets: Mutex::default(),
             streams: Arc::default(),
         }
@@ -71,6 +76,35 @@ impl Limits {
         }
         buckets.insert(key.into(), (level - 1.0, now));
         Ok(())
+    }
+
+    /// Looks whether there is one in the bucket.
+    ///
+    /// # Errors
+    /// 429 where it is empty.
+    pub fn check(&self, key: &str) -> Result<(), Refusal> {
+        let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        match buckets.get(key) {
+            Some((level, at))
+                if self.rate > 0.0 && level + self.rate * at.elapsed().as_secs_f64() < 1.0 =>
+            {
+                Err(exhausted())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for this asker's turn: calls that wait for long would else hold every connection.
+    pub async fn turn(&self, key: &str) -> Option<OwnedSemaphorePermit> {
+        let turns = {
+            let mut all = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            if all.len() >= MANY {
+                all.retain(|_, turns| Arc::strong_count(turns) > 1);
+            }
+            let new = || Arc::new(Semaphore::new(self.most_calls));
+            all.entry(key.into()).or_insert_with(new).clone()
+        };
+        turns.acquire_owned().await.ok()
     }
 
     /// Counts a stream.
@@ -110,6 +144,11 @@ impl Drop for Counted {
     }
 }
 
+fn exhausted() -> Refusal {
+    let sentence = "There are more requests than this server takes from one user or address.";
+    too_many(sentence, "Wait a second, and send fewer at a time.")
+}
+
 fn too_many(sentence: &str, hint: &str) -> Refusal {
     Refusal::new(StatusCode::TOO_MANY_REQUESTS, "PSW429", sentence)
         .hint(hint)
@@ -123,19 +162,31 @@ mod tests {
 
     #[test]
     fn a_burst_then_the_rate() {
-        let limits = Limits::new(2, 1);
+        let limits = Limits::new(2, 1, 1);
         let start = Instant::now();
         let passed =
             |n: usize, at: Instant| (0..n).filter(|_| limits.take_at("a", at).is_ok()).count();
         assert_eq!(passed(30, start), 20);
         assert_eq!(passed(30, start + Duration::from_secs(1)), 2);
         assert!(limits.take_at("b", start).is_ok());
-        assert!(Limits::new(0, 1).take("a").is_ok());
+        assert!(Limits::new(0, 1, 1).take("a").is_ok());
+    }
+
+    #[test]
+    fn one_user_waits_and_others_do_not() {
+        use futures_util::FutureExt;
+        let limits = Limits::new(1, 1, 1);
+        let first = limits.turn("a").now_or_never();
+        assert!(first.is_some());
+        assert!(limits.turn("a").now_or_never().is_none());
+        assert!(limits.turn("b").now_or_never().is_some());
+        drop(first);
+        assert!(limits.turn("a").now_or_never().is_some());
     }
 
     #[test]
     fn full_buckets_are_forgotten() {
-        let limits = Limits::new(10, 1);
+        let limits = Limits::new(10, 1, 1);
         let start = Instant::now();
         for n in 0..MANY {
             limits.take_at(&n.to_string(), start).unwrap();
@@ -148,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_stream_counts_while_it_is_open() {
-        let limits = Limits::new(1, 1);
+        let limits = Limits::new(1, 1, 1);
         let open = limits.stream("a").unwrap();
         assert_eq!(
             limits.stream("a").unwrap_err().status,

@@ -73,7 +73,7 @@ pub async fn prepare(config: Config, shutdown: Shutdown) -> Result<Arc<Server>, 
         keys: Keys::new(&config)?,
         db: Db::new(&config.database_url, size)?,
         hub: Hub::start(&config.database_url).await?,
-        limits: Limits::new(config.request_rate, config.max_streams),
+        limits: Limits::new(config.request_rate, config.max_streams, size.div_ceil(2)),
         metrics: Metrics::new(),
         config,
         shutdown,
@@ -185,10 +185,12 @@ impl Server {
             // Who has one address of these has all with its first half.
             IpAddr::V6(v6) => format!("{:x?}", &v6.segments()[..4]),
         };
-        // Tokens are looked up in the database: first of all, and by address, many wrong ones are turned away.
+        // A token is looked up in the database; wrong ones count for their address, and too many are not looked up.
         let has_token = parts.headers.contains_key(header::AUTHORIZATION)
             || parts.headers.contains_key(header::COOKIE);
-        if !has_token {
+        if has_token {
+            self.limits.check(&from)?;
+        } else {
             self.limits.take(&from)?;
         }
         let identified = self
@@ -298,6 +300,7 @@ async fn call(State(server): Shared, Path(name): Path<String>, request: Request)
                     identity: &asked.identity,
                     before: &server.config.pre_request,
                 };
+                let _turn = server.limits.turn(&asked.key).await;
                 rpc::answer(&server.db, &server.hub.catalogue(), &call).await
             })
             .await

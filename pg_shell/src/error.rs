@@ -51,7 +51,7 @@ pub enum Error {
         source: io::Error,
     },
     /// What is started is not the helper.
-    #[error("the command was refused: {0}")]
+    #[error("{0}")]
     NoLauncher(String),
     /// The helper was killed from outside.
     #[error("the launcher died while the command ran")]
@@ -137,6 +137,7 @@ impl From<confine::Error> for Error {
         match error {
             confine::Error::Spawn { path, source } => Error::Launcher { path, source },
             confine::Error::System { what, source } => Error::System { what, source },
+            confine::Error::Probe(_) => Error::NoLauncher(error.to_string()),
             // The command and the working directory have been checked; variables are left.
             confine::Error::Invalid(why) => Error::Environment(why),
             confine::Error::NoShell(_)

@@ -13,7 +13,7 @@ use pgrx::{PgLogLevel, pg_sys};
 
 use crate::error::Error;
 use crate::run_command::{Answer, Arguments, run};
-use crate::{identity, settings, text};
+use crate::{confinement, identity, settings, text};
 
 static VERSION_1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
 
@@ -33,6 +33,24 @@ pub extern "C" fn pg_finfo_pg_shell_default_limits() -> &'static pg_sys::Pg_finf
 #[unsafe(no_mangle)]
 pub extern "C" fn pg_finfo_pg_shell_maximum_limits() -> &'static pg_sys::Pg_finfo_record {
     &VERSION_1
+}
+
+/// The same of `pg_shell_confinement_report`.
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_pg_shell_confinement_report() -> &'static pg_sys::Pg_finfo_record {
+    &VERSION_1
+}
+
+/// `shell.confinement_report() returns json`.
+///
+/// # Safety
+/// Only for Postgres' function manager, and only with the signature above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn pg_shell_confinement_report(
+    _fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    // SAFETY: as the caller promises; json is stored as text is.
+    unsafe { guarded(|| Ok(text_datum(&confinement::report()?))) }
 }
 
 /// `shell.run_command(cwd text, env jsonb, command text, limits jsonb, out exit_code int, out output text)`.

@@ -6,6 +6,7 @@
 
 use pgrx::prelude::*;
 
+mod confinement;
 mod error;
 mod fmgr;
 mod identity;
@@ -29,7 +30,8 @@ extension_sql_file!("../../sql/06_commands.sql", requires = ["05_sessions"]);
 extension_sql_file!("../../sql/07_workers.sql", requires = ["06_commands"]);
 extension_sql_file!("../../sql/08_views.sql", requires = ["07_workers"]);
 extension_sql_file!("run_command.sql", requires = ["08_views"]);
-extension_sql_file!("identity.sql", requires = ["run_command"]);
+extension_sql_file!("confinement.sql", requires = ["run_command"]);
+extension_sql_file!("identity.sql", requires = ["confinement"]);
 extension_sql_file!("../../sql/09_identity.sql", requires = ["identity"]);
 extension_sql_file!("../../sql/10_requests.sql", requires = ["09_identity"]);
 extension_sql_file!("../../sql/11_api.sql", requires = ["10_requests"]);

@@ -120,7 +120,9 @@ fn answer(outcome: Outcome, output: &Output, limits: &Limits) -> Result<Answer, 
         // PID 1 ends with all the rest of its group.
         (Ended::LauncherDied, Some(Exceeded::MemoryTogether(_))) => KILLED,
         (Ended::LauncherDied, _) => return Err(Error::LauncherDied),
-        (Ended::NoLauncher(why), _) => return Err(Error::NoLauncher(why)),
+        (Ended::NoLauncher(why), _) => {
+            return Err(Error::NoLauncher(format!("the command was refused: {why}")));
+        }
         (Ended::Refused(step, why), _) => return Err(Error::Refused(step, why)),
     };
     if let Some(exceeded) = exceeded {

@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use confine::cgroup::{Cgroup, Setting};
-use confine::{Launcher, Outcome, Output, Running, Spec};
+use confine::{Launcher, Level, Outcome, Output, Running, Spec};
 use pgrx::prelude::*;
 
 use crate::error::Error;
+use crate::settings;
 
 /// Descriptors that a launch uses at its height, rounded up.
 const DESCRIPTORS: usize = 24;
@@ -36,6 +37,7 @@ thread_local! {
 struct Started {
     path: PathBuf,
     cgroup: Setting,
+    level: Level,
     launcher: Launcher,
 }
 
@@ -92,9 +94,10 @@ impl Drop for Command {
 fn start(path: &Path, cgroup: &Setting, spec: &Spec) -> Result<Running, confine::Error> {
     // SAFETY: reads a variable of this backend.
     let role = unsafe { pg_sys::GetUserId() };
+    let level = settings::level();
     LAUNCHER.with_borrow_mut(|started| {
         if let Some(other) = started
-            && (other.path != path || other.cgroup != *cgroup)
+            && (other.path != path || other.cgroup != *cgroup || other.level != level)
         {
             *started = None;
         }
@@ -103,10 +106,12 @@ fn start(path: &Path, cgroup: &Setting, spec: &Spec) -> Result<Running, confine:
             None => {
                 // The server's own processes are in the backend's group; it stays where it is.
                 let groups = Cgroup::of(cgroup, false)?;
-                let launcher = Launcher::serving(path.to_owned()).within(groups);
+                let launcher =
+                    Launcher::at(level, path.to_owned(), &std::env::temp_dir())?.within(groups);
                 let fresh = Started {
                     path: path.to_owned(),
                     cgroup: cgroup.clone(),
+                    level,
                     launcher,
                 };
                 &started.insert(fresh).launcher

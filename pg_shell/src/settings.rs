@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use confine::cgroup::Setting;
-use confine::{Limits, RANGES, SomeLimits};
+use confine::{Level, Limits, RANGES, SomeLimits};
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_guard, pg_sys};
 
 use crate::error::Error;
@@ -22,6 +22,15 @@ static PROGRAMS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::ne
 static LAUNCHER_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
 static CGROUP: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static LEVEL: GucSetting<LevelSetting> = GucSetting::<LevelSetting>::new(LevelSetting::strict);
+
+/// [`Level`], by the names that an administrator writes.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, pgrx::PostgresGucEnum)]
+enum LevelSetting {
+    strict,
+    basic,
+}
 
 static JWT_SECRET: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
@@ -71,12 +80,20 @@ pub fn register() {
         GucContext::Suset,
         GucFlags::NOT_WHILE_SEC_REST | GucFlags::SUPERUSER_ONLY,
     );
+    GucRegistry::define_enum_guc(
+        c"pg_shell.level",
+        c"How run_command's child is confined.",
+        c"basic is weaker, for hosts without user namespaces: see shell.confinement().",
+        &LEVEL,
+        GucContext::Suset,
+        GucFlags::NOT_WHILE_SEC_REST,
+    );
     register_max_limits();
     register_jwt_secret();
     GucRegistry::define_string_guc(
         c"pg_shell.programs",
         c"Programs that run_command's commands may run besides the shell: absolute paths, with commas.",
-        c"Empty: any.",
+        c"Empty: any. A comma alone: none.",
         &PROGRAMS,
         GucContext::Suset,
         GucFlags::empty(),
@@ -138,7 +155,7 @@ pub fn register() {
     );
     define(
         c"pg_shell.disk",
-        c"Size of the home folder, and of /tmp and /dev/shm each.",
+        c"Size of the home folder, /tmp and /dev/shm together.",
         &s.disk,
         range("disk_bytes", 1024),
         kb,
@@ -269,6 +286,14 @@ pub fn cgroup() -> Result<Setting, Error> {
     let text = CGROUP.get().unwrap_or_default();
     let setting = text.to_string_lossy().parse();
     setting.map_err(|wrong: String| Error::Unconfined(format!("pg_shell.cgroup: {wrong}")))
+}
+
+/// How much confinement a command gets.
+pub fn level() -> Level {
+    match LEVEL.get() {
+        LevelSetting::strict => Level::Strict,
+        LevelSetting::basic => Level::Basic,
+    }
 }
 
 /// Where the helper is.

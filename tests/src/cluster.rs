@@ -3,13 +3,14 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::data::{self, give_to_postgres};
 use crate::db::Db;
-use crate::process::Process;
+use crate::process::{Process, run};
 use crate::stage::{self, Stage};
 use crate::web::{JWT_SECRET, Web};
 use crate::worker::Worker;
@@ -26,41 +27,49 @@ struct Inner {
     folder: Mutex<Option<TempDir>>,
     data: PathBuf,
     socket: PathBuf,
+    options: Vec<String>,
     postmaster: Mutex<Option<Process>>,
 }
 
 impl Cluster {
-    /// A new cluster with database `pg_shell`, the extension in it, and a worker's role that may
-    /// log in.
+    /// A new cluster with database `pg_shell`, the extension in it, and the roles of a worker and
+    /// of the web server that may log in.
     pub fn new() -> Cluster {
-        let cluster = Cluster::empty();
-        let maintenance = cluster.connect("postgres");
-        maintenance.run("create database pg_shell");
-        let db = cluster.db();
-        db.run("create extension pg_shell; alter role shell_worker login; alter role shell_authenticator login");
-        cluster
+        Cluster::empty().with_extension()
+    }
+
+    /// The same for figures, in a folder below this one: Postgres runs with its defaults and these
+    /// options, so every commit is on disk before it is answered.
+    pub fn durable(parent: &Path, options: &[String]) -> Cluster {
+        let initdb = |stage: &Stage, data: &Path| data::initdb(stage, data, &["--data-checksums"]);
+        Cluster::make(parent, options, initdb).with_extension()
     }
 
     /// A new cluster with nothing in it.
     pub fn empty() -> Cluster {
+        // The operating system does not crash here, so nothing is gained from fsync.
+        let settings = ["fsync=off", "max_wal_senders=0", "max_connections=200"];
+        let options = settings.map(|setting| format!("-c{setting}"));
+        Cluster::make(&std::env::temp_dir(), &options, data::copy_template)
+    }
+
+    fn make(parent: &Path, options: &[String], initdb: impl FnOnce(&Stage, &Path)) -> Cluster {
         let stage = Stage::find();
         let folder = tempfile::Builder::new()
             .prefix("pgsh")
-            .tempdir()
+            .tempdir_in(parent)
             .expect("a temporary folder");
         open_to_all(folder.path());
         let (data, socket) = (folder.path().join("data"), folder.path().join("s"));
         std::fs::create_dir(&socket).expect("a folder for the socket");
         give_to_postgres(&socket);
-        run(Command::new("cp")
-            .args(["-a", "--reflink=auto"])
-            .args([&template(&stage), &data]));
-        let folder = Mutex::new(Some(folder));
+        initdb(&stage, &data);
         let inner = Inner {
             stage,
-            folder,
+            folder: Mutex::new(Some(folder)),
             data,
             socket,
+            options: options.into(),
             postmaster: Mutex::new(None),
         };
         let cluster = Cluster {
@@ -71,25 +80,21 @@ impl Cluster {
         cluster
     }
 
+    fn with_extension(self) -> Cluster {
+        self.connect("postgres").run("create database pg_shell");
+        self.db()
+            .run("create extension pg_shell; alter role shell_worker login; alter role shell_authenticator login");
+        self
+    }
+
     /// Starts Postgres, and waits until it is ready.
     pub fn start(&self) {
         let inner = &self.inner;
         let user = stage::postgres_user();
         let mut command = stage::command_as(&user, "QUIT", &inner.stage.postgres("postgres"));
-        command
-            .arg("-D")
-            .arg(&inner.data)
-            .arg("-k")
-            .arg(&inner.socket);
-        // The operating system does not crash here, so nothing is gained from fsync.
-        for setting in [
-            "listen_addresses=",
-            "fsync=off",
-            "max_wal_senders=0",
-            "max_connections=200",
-        ] {
-            command.args(["-c", setting]);
-        }
+        command.arg("-D").arg(&inner.data);
+        command.arg("-k").arg(&inner.socket);
+        command.arg("-clisten_addresses=").args(&inner.options);
         let process = Process::start("postgres", command);
         process.wait_for_log("ready to accept connections", 0);
         *inner.postmaster.lock().unwrap() = Some(process);
@@ -213,8 +218,7 @@ fn remember(inner: &Arc<Inner>) {
         for inner in living.iter().filter_map(Weak::upgrade) {
             inner.end();
         }
-        let template = TEMPLATE.get().and_then(|folder| folder.lock().ok()?.take());
-        drop(template);
+        data::forget_template();
     }
     let mut living = LIVING.lock().unwrap();
     if living.is_empty() {
@@ -224,66 +228,7 @@ fn remember(inner: &Arc<Inner>) {
     living.push(Arc::downgrade(inner));
 }
 
-static TEMPLATE: OnceLock<Mutex<Option<TempDir>>> = OnceLock::new();
-
-/// What initdb makes, made once a test program: it takes longer than to copy it.
-fn template(stage: &Stage) -> PathBuf {
-    let folder = TEMPLATE.get_or_init(|| {
-        let folder = tempfile::Builder::new()
-            .prefix("pgsh")
-            .tempdir()
-            .expect("a temporary folder");
-        give_to_postgres(folder.path());
-        let data = folder.path().join("data");
-        let user = stage::postgres_user();
-        let mut command = stage::command_as(&user, "KILL", &stage.postgres("initdb"));
-        command
-            .arg("-D")
-            .arg(&data)
-            .args(["-U", "postgres", "--no-sync", "--auth=peer"]);
-        run(command.args(["--encoding=UTF8", "--locale=C.UTF-8"]));
-        let hba = "local all postgres peer map=super\nlocal all shell_worker peer map=worker\n\
-            local all shell_authenticator peer map=web\n";
-        std::fs::write(data.join("pg_hba.conf"), hba).expect("pg_hba.conf");
-        let (me, worker, web) = (stage::own_user(), stage::worker_user(), stage::web_user());
-        let ident = format!(
-            "super {me} postgres\nworker {worker} shell_worker\nweb {web} shell_authenticator\n"
-        );
-        std::fs::write(data.join("pg_ident.conf"), ident).expect("pg_ident.conf");
-        Mutex::new(Some(folder))
-    });
-    let folder = folder.lock().unwrap();
-    folder
-        .as_ref()
-        .expect("a test program that has not ended")
-        .path()
-        .join("data")
-}
-
 fn open_to_all(folder: &Path) {
     let mode = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(folder, mode).expect("a folder of our own");
-}
-
-fn give_to_postgres(folder: &Path) {
-    if stage::is_root() {
-        let user = nix::unistd::User::from_name("postgres")
-            .ok()
-            .flatten()
-            .expect("a user postgres");
-        nix::unistd::chown(folder, Some(user.uid), Some(user.gid)).expect("chown as root");
-    }
-}
-
-fn run(command: &mut Command) -> Output {
-    let output = command
-        .output()
-        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    let log = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{log}",
-        output.status
-    );
-    output
 }

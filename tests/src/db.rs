@@ -181,6 +181,15 @@ impl Db {
         )
     }
 
+    /// Submits to the user's default session, with limits of the command's own.
+    #[track_caller]
+    pub fn submit_limited(&self, user: Uuid, command: &str, limits: &Value) -> i64 {
+        self.one(
+            "select shell.submit_command(user_id => $1, command => $2, limits => $3)",
+            &[&user, &command, limits],
+        )
+    }
+
     /// Waits until a command has finished.
     #[track_caller]
     pub fn wait(&self, id: i64) -> Command {
@@ -198,6 +207,12 @@ impl Db {
     #[track_caller]
     pub fn finish(&self, user: Uuid, command: &str) -> Command {
         self.wait(self.submit(user, command))
+    }
+
+    /// The same with limits of the command's own.
+    #[track_caller]
+    pub fn finish_limited(&self, user: Uuid, command: &str, limits: &Value) -> Command {
+        self.wait(self.submit_limited(user, command, limits))
     }
 
     /// A command as it stands.

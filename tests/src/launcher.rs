@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::process::{children_of, wait_until_gone};
+use crate::machine::{children_of, wait_until_gone};
 use crate::stage::Stage;
 use crate::worker::Worker;
 

@@ -1,7 +1,7 @@
 //! The harness of the black-box tests: a private Postgres cluster, real workers, and a connection
 //! that fails with a clear message instead of waiting for ever.
 //!
-//! Each test file shares one [`Cluster`] where its tests allow it and gives each test a user of its
+//! Each test file shares one [`Cluster`] where its tests allow it ([`shared`]) and gives each test a user of its
 //! own. Nothing here sleeps to wait for something: waits end with an event, a log line, a process's
 //! exit, a notification or a row, or with a panic after [`PATIENCE`].
 //!
@@ -11,11 +11,14 @@
 use std::time::Duration;
 
 mod cluster;
+mod data;
 mod db;
 mod launcher;
+mod machine;
 mod process;
 mod refusal;
 mod request;
+pub mod shared;
 mod stage;
 mod web;
 mod worker;
@@ -23,7 +26,10 @@ mod worker;
 pub use cluster::Cluster;
 pub use db::{Command, Db};
 pub use launcher::Wrapper;
-pub use process::{Process, children_of, marked_processes, wait_until_gone};
+pub use machine::{
+    children_of, family_of, living_processes, marked_processes, stat_fields, wait_until_gone,
+};
+pub use process::Process;
 pub use refusal::Refusal;
 pub use request::Caller;
 pub use stage::{Stage, is_root, postgres_user, worker_user};

@@ -1,14 +1,12 @@
 //! A child process whose log lines and exit can be waited for.
 
 use std::io::{BufRead, BufReader, Read};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread;
 use std::time::Instant;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
@@ -190,48 +188,16 @@ fn spawn(command: Command) -> Child {
         .expect("a program that can be started")
 }
 
-/// The processes of the machine that have this text in their command line.
-pub fn marked_processes(mark: &str) -> Vec<i32> {
-    let entries = std::fs::read_dir("/proc").expect("/proc");
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &i32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.windows(mark.len())
-            .any(|window| window == mark.as_bytes())
-    })
-    .collect()
-}
-
-/// The children of a process.
-pub fn children_of(parent: i32) -> Vec<i32> {
-    let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).expect("a process that runs");
-    let lists =
-        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
-    lists
-        .flat_map(|list| {
-            list.split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        })
-        .filter_map(|pid| pid.parse().ok())
-        .collect()
-}
-
-/// Waits until these processes, which need not be children, are gone.
-///
-/// # Panics
-/// Where one of them is not, in [`PATIENCE`].
-pub fn wait_until_gone(pids: &[i32]) {
-    for &pid in pids {
-        // SAFETY: a system call without pointers; it returns a new descriptor or -1.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-        let Ok(fd @ 0..) = i32::try_from(fd) else {
-            continue;
-        };
-        // SAFETY: the descriptor is new, and nobody else's.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let timeout = PollTimeout::try_from(PATIENCE).expect("a patience that fits");
-        let ended = poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout);
-        assert_eq!(ended, Ok(1), "process {pid} is still there");
-    }
+/// Runs a command to its end, which must be a success.
+pub(crate) fn run(command: &mut Command) -> Output {
+    let output = command
+        .output()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{log}",
+        output.status
+    );
+    output
 }

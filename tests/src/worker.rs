@@ -72,6 +72,14 @@ impl Worker {
         self.process.wait()
     }
 
+    /// Waits for its exit, which must be that of a worker that refuses to work; returns what it said.
+    #[track_caller]
+    pub fn refusal(&self) -> String {
+        let status = self.wait();
+        assert_eq!(status.code(), Some(2), "{}", self.log());
+        self.log()
+    }
+
     /// Waits for a log line that contains `text`.
     pub fn wait_for_log(&self, text: &str) {
         self.process.wait_for_log(text, 0);

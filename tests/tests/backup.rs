@@ -47,6 +47,9 @@ fn dump_and_restore_into_an_empty_cluster() {
         db.query("select shell.fork_session($1, $2)", &[&user, &source.id]);
         db.finish(user, "exit 3");
         db.limit(user, "output_bytes", 5000);
+        let programs =
+            "update shell.sandboxes set programs = '{/usr/bin/printf}' where owner_id = $1";
+        db.query(programs, &[&user]);
         worker.kill();
         // It dies while a command runs, and before another begins.
         let limited: i64 = db.one(
@@ -76,6 +79,11 @@ fn dump_and_restore_into_an_empty_cluster() {
         &[&user],
     );
     assert_eq!(limit, 5000);
+    let programs: Vec<String> = db.one(
+        "select programs::text[] from shell.sandboxes where owner_id = $1",
+        &[&user],
+    );
+    assert_eq!(programs, ["/usr/bin/printf"]);
     let newest = db.user("newcomer");
     assert_eq!(db.finish(newest, "echo hello").text(), "hello\n");
 }

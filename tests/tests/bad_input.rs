@@ -1,24 +1,12 @@
 //! What is refused, with its SQLSTATE and hint; nothing of it is stored.
 
-use std::sync::{Mutex, MutexGuard, OnceLock};
-
-use pg_shell_tests::{Cluster, Db};
-
-/// A connection, and the promise that no other test of this file writes meanwhile: rows are counted.
-fn db() -> (Db, MutexGuard<'static, ()>) {
-    static SHARED: OnceLock<Cluster> = OnceLock::new();
-    static ALONE: Mutex<()> = Mutex::new(());
-    let alone = ALONE
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
-    (SHARED.get_or_init(Cluster::new).db(), alone)
-}
+use pg_shell_tests::shared;
 
 const NOBODY: &str = "00000000-0000-0000-0000-00000000dead";
 
 #[test]
 fn unknown_users() {
-    let (db, _alone) = db();
+    let (db, _alone) = shared::alone();
     for user in [format!("'{NOBODY}'"), "null".into()] {
         db.refused_with_hint(
             &format!("select shell.submit_command({user}, 'true')"),
@@ -34,7 +22,7 @@ fn unknown_users() {
 
 #[test]
 fn unknown_and_foreign_sessions() {
-    let (db, _alone) = db();
+    let (db, _alone) = shared::alone();
     let (mine, other) = (db.user("mine"), db.user("other"));
     let foreign = db.session(other);
     db.session(mine);
@@ -56,7 +44,7 @@ fn unknown_and_foreign_sessions() {
 
 #[test]
 fn unknown_foreign_and_unfinished_commands() {
-    let (db, _alone) = db();
+    let (db, _alone) = shared::alone();
     let (mine, other) = (db.user("has commands"), db.user("has others"));
     let foreign = db.submit(other, "true");
     let pending = db.submit(mine, "true");
@@ -89,7 +77,7 @@ fn unknown_foreign_and_unfinished_commands() {
 
 #[test]
 fn empty_and_over_long_commands() {
-    let (db, _alone) = db();
+    let (db, _alone) = shared::alone();
     let user = db.user("empty");
     for command in ["null", "''", "' '", r"E' \t\r\n '"] {
         db.refused_with_hint(
@@ -109,7 +97,7 @@ fn empty_and_over_long_commands() {
 
 #[test]
 fn nul() {
-    let (db, _alone) = db();
+    let (db, _alone) = shared::alone();
     let user = db.user("nul");
     let submit = |command: &str| format!("select shell.submit_command('{user}', {command})");
     // Text cannot hold NUL: Postgres itself refuses it, in each way to write it.

@@ -5,15 +5,9 @@
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use pg_shell_tests::{Cluster, is_root, worker_user};
-
-fn cluster() -> &'static Cluster {
-    static SHARED: OnceLock<Cluster> = OnceLock::new();
-    SHARED.get_or_init(Cluster::new)
-}
+use pg_shell_tests::{is_root, shared, worker_user};
 
 /// A folder of cgroup v2 that belongs to the worker's user, removed in the end.
 struct Delegated(PathBuf);
@@ -71,7 +65,7 @@ fn commands_run_in_groups_which_go_with_the_worker_or_with_the_next() {
     let Some(delegated) = Delegated::new() else {
         return;
     };
-    let db = cluster().db();
+    let db = shared::cluster().db();
     let user = db.user("grouped");
     let own = format!("/{}/pg_shell-", delegated.0.file_name().unwrap().display());
     let flags = ["--cgroup", delegated.path()];
@@ -80,7 +74,7 @@ fn commands_run_in_groups_which_go_with_the_worker_or_with_the_next() {
         assert_eq!(ran.text().matches(&own).count(), 2, "{}", ran.text());
     };
 
-    let worker = cluster().worker_in(&delegated.0, &flags);
+    let worker = shared::cluster().worker_in(&delegated.0, &flags);
     in_a_group();
     db.finish(user, "echo x >/tmp/x; sleep 1000 & exit 1");
     in_a_group();
@@ -88,7 +82,7 @@ fn commands_run_in_groups_which_go_with_the_worker_or_with_the_next() {
     assert_eq!(before.len(), 2, "a leaf and the worker's own: {before:?}");
     worker.kill();
 
-    let worker = cluster().worker_in(&delegated.0.join("worker"), &flags);
+    let worker = shared::cluster().worker_in(&delegated.0.join("worker"), &flags);
     let after = delegated.groups();
     assert_eq!(after.len(), 2, "{after:?}");
     assert_ne!(before, after, "what the dead one left is gone");
@@ -101,9 +95,8 @@ fn commands_run_in_groups_which_go_with_the_worker_or_with_the_next() {
 #[test]
 fn a_folder_that_cannot_be_used_stops_the_start() {
     let refused = |folder: &str, why: &str| {
-        let worker = cluster().starting_worker(&["--cgroup", folder]);
-        assert_eq!(worker.wait().code(), Some(2), "{folder}");
-        let log = worker.log();
+        let worker = shared::cluster().starting_worker(&["--cgroup", folder]);
+        let log = worker.refusal();
         assert!(log.contains(why), "{folder}: {log}");
     };
     refused("/tmp", "it is no cgroup v2 folder");
@@ -117,7 +110,7 @@ fn a_folder_that_cannot_be_used_stops_the_start() {
 
 #[test]
 fn run_command_obeys_its_setting() {
-    let db = cluster().db();
+    let db = shared::cluster().db();
     let run = "select (shell.run_command('/tmp', '{}', 'echo ran')).output";
     for wrong in ["/tmp", "here"] {
         db.run(&format!("set pg_shell.cgroup = '{wrong}'"));

@@ -1,22 +1,10 @@
 //! What the tables themselves refuse, whoever writes: rows that cannot be.
 
-use std::sync::{Mutex, MutexGuard, OnceLock};
-
-use pg_shell_tests::{Cluster, Db};
-
-/// A connection, and the promise that no other test of this file writes meanwhile: rows are counted.
-fn db() -> (Db, MutexGuard<'static, ()>) {
-    static SHARED: OnceLock<Cluster> = OnceLock::new();
-    static ALONE: Mutex<()> = Mutex::new(());
-    let alone = ALONE
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
-    (SHARED.get_or_init(Cluster::new).db(), alone)
-}
+use pg_shell_tests::shared;
 
 #[test]
 fn variables_that_are_no_object_of_strings() {
-    let (db, _alone) = db();
+    let (db, _alone) = shared::alone();
     let user = db.user("env");
     let session = db.session(user);
     let set = |column: &str, value: &str| {
@@ -53,7 +41,7 @@ fn variables_that_are_no_object_of_strings() {
 
 #[test]
 fn folders_that_are_not_absolute() {
-    let (db, _alone) = db();
+    let (db, _alone) = shared::alone();
     let user = db.user("cwd");
     let session = db.session(user);
     for value in ["'tmp'", "''", "'./x'", "'~'", "'/' || repeat('x', 4095)"] {
@@ -64,7 +52,7 @@ fn folders_that_are_not_absolute() {
 
 #[test]
 fn rows_that_cannot_be() {
-    let (db, _alone) = db();
+    let (db, _alone) = shared::alone();
     let user = db.user("rows");
     let id = db.submit(user, "true");
     let wrong = [
@@ -113,7 +101,7 @@ fn rows_that_cannot_be() {
 
 #[test]
 fn history_never_changes() {
-    let (db, _alone) = db();
+    let (db, _alone) = shared::alone();
     let user = db.user("history");
     let id = db.submit(user, "true");
     assert!(db.cancel(id));

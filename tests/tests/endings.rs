@@ -1,21 +1,11 @@
 //! Each way in which a command can end: its status, its failure, the reason, and the kept output.
 
-use std::sync::OnceLock;
+use std::path::Path;
 
-use pg_shell_tests::{Cluster, Db, Worker, Wrapper};
-
-fn shared() -> &'static Cluster {
-    static SHARED: OnceLock<(Cluster, Worker)> = OnceLock::new();
-    let (cluster, _) = SHARED.get_or_init(|| {
-        let cluster = Cluster::new();
-        let worker = cluster.worker(&["--concurrency", "4"]);
-        (cluster, worker)
-    });
-    cluster
-}
+use pg_shell_tests::{Cluster, Db, Worker, Wrapper, shared};
 
 fn db() -> Db {
-    shared().db()
+    shared::with_worker(&["--concurrency", "4"]).db()
 }
 
 #[test]
@@ -226,29 +216,46 @@ fn a_folder_that_is_gone_is_said_and_left() {
     );
 }
 
-#[test]
-fn refused_where_the_launcher_is_gone() {
+/// A worker of a cluster of its own, whose launcher can be made to fail.
+fn with_wrapper() -> (Wrapper, Cluster, Worker) {
     let launcher = Wrapper::new();
     let cluster = Cluster::new();
     let worker = cluster.worker(&["--launcher", launcher.path().to_str().unwrap()]);
-    std::fs::remove_file(launcher.path()).unwrap();
+    (launcher, cluster, worker)
+}
+
+/// Why a command is refused once its worker's launcher, sound at first, is spoilt; and that launcher's path.
+fn refused_once(spoil: impl FnOnce(&Path)) -> (String, String) {
+    let (launcher, cluster, worker) = with_wrapper();
+    spoil(&launcher.path());
     launcher.end_server(&worker);
     let db = cluster.db();
-    let command = db.finish(db.user("no launcher"), "echo never");
+    let command = db.finish(db.user("spoilt launcher"), "echo never");
     assert_eq!((command.why(), command.exit_code), ("refused", None));
-    let said = format!(
-        "The command was not run: cannot start the launcher {}: No such file",
-        launcher.path().display()
-    );
-    assert!(command.reason().starts_with(&said), "{command:?}");
     assert!(worker.process().is_running(), "the worker goes on");
+    let reason = command.reason().to_owned();
+    (reason, launcher.path().display().to_string())
+}
+
+#[test]
+fn refused_where_the_launcher_is_gone() {
+    let (reason, launcher) = refused_once(|path| std::fs::remove_file(path).unwrap());
+    let said =
+        format!("The command was not run: cannot start the launcher {launcher}: No such file");
+    assert!(reason.starts_with(&said), "{reason}");
+}
+
+#[test]
+fn refused_where_the_launcher_is_another_program() {
+    let another = "#!/bin/sh\nexit 3\n";
+    let (reason, launcher) = refused_once(|path| std::fs::write(path, another).unwrap());
+    let said = format!("the launcher {launcher} exited with code 3");
+    assert!(reason.contains(&said), "{reason}");
 }
 
 #[test]
 fn refused_where_a_step_fails() {
-    let launcher = Wrapper::new();
-    let cluster = Cluster::new();
-    let worker = cluster.worker(&["--launcher", launcher.path().to_str().unwrap()]);
+    let (launcher, cluster, worker) = with_wrapper();
     let db = cluster.db();
     let user = db.user("faults");
     // In the template, in PID 1, and in the shell's process.
@@ -318,31 +325,12 @@ fn run_command_is_refused_where_a_step_fails() {
 }
 
 #[test]
-fn refused_where_the_launcher_is_another_program() {
-    let launcher = Wrapper::new();
-    let cluster = Cluster::new();
-    let worker = cluster.worker(&["--launcher", launcher.path().to_str().unwrap()]);
-    std::fs::write(launcher.path(), "#!/bin/sh\nexit 3\n").unwrap();
-    launcher.end_server(&worker);
-    let db = cluster.db();
-    let command = db.finish(db.user("wrong launcher"), "echo never");
-    assert_eq!((command.why(), command.exit_code), ("refused", None));
-    let said = format!(
-        "the launcher {} exited with code 3",
-        launcher.path().display()
-    );
-    assert!(command.reason().contains(&said), "{command:?}");
-    assert!(worker.process().is_running(), "the worker goes on");
-}
-
-#[test]
 fn a_launcher_that_fails_is_said() {
     let cluster = Cluster::new();
     let says = |launcher: &str, what: &str| {
-        let worker = cluster.starting_worker(&["--launcher", launcher]);
-        assert_eq!(worker.wait().code(), Some(2), "{}", worker.log());
-        assert!(worker.log().contains(what), "{}", worker.log());
-        assert!(!worker.log().contains("ready"), "{}", worker.log());
+        let log = cluster.starting_worker(&["--launcher", launcher]).refusal();
+        assert!(log.contains(what), "{log}");
+        assert!(!log.contains("ready"), "{log}");
     };
     for (launcher, code) in [("/bin/true", 0), ("/bin/false", 1)] {
         says(

@@ -1,17 +1,9 @@
 //! What a user does first, as the README says it, and how a command can end.
 
-use std::sync::OnceLock;
-
-use pg_shell_tests::{Cluster, Db, Worker};
+use pg_shell_tests::{Db, shared};
 
 fn db() -> Db {
-    static SHARED: OnceLock<(Cluster, Worker)> = OnceLock::new();
-    let (cluster, _) = SHARED.get_or_init(|| {
-        let cluster = Cluster::new();
-        let worker = cluster.worker(&[]);
-        (cluster, worker)
-    });
-    cluster.db()
+    shared::with_worker(&[]).db()
 }
 
 #[test]

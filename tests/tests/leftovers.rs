@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use pg_shell_tests::{Cluster, Db, PATIENCE};
+use pg_shell_tests::{Cluster, Db, PATIENCE, family_of, living_processes};
 
 /// All that there is of somebody who runs commands.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Things {
 }
 
 fn things(of: i32) -> Things {
-    let family = family(of);
+    let family = family_of(of);
     let names = |folder: &str| -> BTreeSet<String> {
         let entries = std::fs::read_dir(folder).into_iter().flatten();
         entries
@@ -127,39 +127,6 @@ fn folders(at: &Path, user: u32, all: &mut BTreeSet<String>) {
     }
 }
 
-/// A process and its descendants, and the orphans that have come to this one, their subreaper.
-fn family(of: i32) -> Vec<i32> {
-    let mut family = vec![of];
-    let parents: Vec<(i32, i32)> = all_processes();
-    loop {
-        let known = family.len();
-        for (pid, parent) in &parents {
-            if family.contains(parent) && !family.contains(pid) {
-                family.push(*pid);
-            }
-        }
-        if family.len() == known {
-            return family;
-        }
-    }
-}
-
-/// Process ids, each with its parent's.
-fn all_processes() -> Vec<(i32, i32)> {
-    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid: i32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let (_, rest) = stat.rsplit_once(')')?;
-        // Nobody here collects an orphan that has ended; an init does.
-        if rest.starts_with(" Z") {
-            return None;
-        }
-        Some((pid, rest.split_whitespace().nth(1)?.parse().ok()?))
-    })
-    .collect()
-}
-
 /// Orphans of a launch come to this process, so that none goes unseen; its own children are known, so the
 /// tests take turns.
 fn adopt() -> MutexGuard<'static, ()> {
@@ -171,10 +138,11 @@ fn adopt() -> MutexGuard<'static, ()> {
 
 fn children() -> BTreeSet<i32> {
     let me = std::process::id() as i32;
-    let all = all_processes();
-    all.iter()
+    // Nobody here collects an orphan that has ended; an init does.
+    let living = living_processes().into_iter();
+    living
         .filter(|(_, parent)| *parent == me)
-        .map(|(pid, _)| *pid)
+        .map(|(pid, _)| pid)
         .collect()
 }
 

@@ -2,14 +2,8 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
-use pg_shell_tests::{Cluster, Db, Stage, Worker, is_root, postgres_user, worker_user};
-
-fn shared() -> &'static Cluster {
-    static SHARED: OnceLock<Cluster> = OnceLock::new();
-    SHARED.get_or_init(Cluster::new)
-}
+use pg_shell_tests::{Cluster, Db, Stage, Worker, is_root, postgres_user, shared, worker_user};
 
 /// Starts a command that waits, on a worker of its own.
 fn busy(cluster: &Cluster, db: &Db, script: &str) -> (Worker, i64) {
@@ -66,7 +60,7 @@ fn a_second_sigterm_ends_at_once_and_puts_back() {
 
 #[test]
 fn sigint_does_the_same_and_an_idle_worker_leaves_at_once() {
-    let worker = shared().worker(&[]);
+    let worker = shared::cluster().worker(&[]);
     worker.process().signal(nix::sys::signal::Signal::SIGINT);
     assert!(worker.wait().success(), "{}", worker.log());
 }
@@ -151,12 +145,10 @@ fn assert_named(output: &Output, name: &str) {
 /// Starts a worker that must refuse to work; returns what it says.
 #[track_caller]
 fn refused(user: &str, flags: &[&str]) -> String {
-    let connection = shared().connection("shell_worker", "pg_shell");
+    let connection = shared::cluster().connection("shell_worker", "pg_shell");
     let mut all = vec!["--database-url", &connection];
     all.extend(flags);
-    let worker = Worker::run_as(user, &Stage::find().worker(), &all);
-    assert_eq!(worker.wait().code(), Some(2), "{}", worker.log());
-    worker.log()
+    Worker::run_as(user, &Stage::find().worker(), &all).refusal()
 }
 
 #[test]
@@ -195,26 +187,16 @@ fn an_unknown_version_and_a_missing_extension_are_refused() {
     let cluster = Cluster::new();
     let db = cluster.db();
     db.run("update pg_extension set extversion = '9.9' where extname = 'pg_shell'");
-    let worker = cluster.starting_worker(&[]);
-    assert_eq!(worker.wait().code(), Some(2));
-    assert!(
-        worker.log().contains("has pg_shell 9.9"),
-        "{}",
-        worker.log()
-    );
+    let log = cluster.starting_worker(&[]).refusal();
+    assert!(log.contains("has pg_shell 9.9"), "{log}");
     db.run("update pg_extension set extversion = '0.1.0' where extname = 'pg_shell'; drop extension pg_shell");
-    let worker = cluster.starting_worker(&[]);
-    assert_eq!(worker.wait().code(), Some(2));
-    assert!(
-        worker.log().contains("create extension pg_shell"),
-        "{}",
-        worker.log()
-    );
+    let log = cluster.starting_worker(&[]).refusal();
+    assert!(log.contains("create extension pg_shell"), "{log}");
 }
 
 #[test]
 fn logs_for_machines() {
-    let worker = shared().worker(&["--log-format", "json", "--log", "debug"]);
+    let worker = shared::cluster().worker(&["--log-format", "json", "--log", "debug"]);
     worker.terminate();
     assert!(worker.wait().success());
     let log = worker.log();
@@ -231,7 +213,7 @@ fn logs_for_machines() {
 
 #[test]
 fn logs_for_people_are_plain_text_in_a_pipe() {
-    let worker = shared().worker(&[]);
+    let worker = shared::cluster().worker(&[]);
     worker.terminate();
     worker.wait();
     assert!(!worker.log().contains('\u{1b}'), "{}", worker.log());
@@ -239,7 +221,7 @@ fn logs_for_people_are_plain_text_in_a_pipe() {
 
 #[test]
 fn a_kill_is_seen_as_one() {
-    let worker = shared().worker(&[]);
+    let worker = shared::cluster().worker(&[]);
     worker.kill();
     assert_eq!(worker.wait().signal(), Some(9));
 }

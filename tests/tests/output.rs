@@ -1,17 +1,9 @@
 //! Bytes never break a row: what a command printed comes back as it was, or says what is missing.
 
-use std::sync::OnceLock;
-
-use pg_shell_tests::{Cluster, Db, Worker};
+use pg_shell_tests::{Db, shared};
 
 fn db() -> Db {
-    static SHARED: OnceLock<(Cluster, Worker)> = OnceLock::new();
-    let (cluster, _) = SHARED.get_or_init(|| {
-        let cluster = Cluster::new();
-        let worker = cluster.worker(&["--concurrency", "4"]);
-        (cluster, worker)
-    });
-    cluster.db()
+    shared::with_worker(&["--concurrency", "4"]).db()
 }
 
 #[test]

@@ -25,6 +25,51 @@ fn a_sandbox_runs_what_is_listed() {
     assert_eq!(refused.text(), "");
 }
 
+/// Each runs `uname`, wherever it may.
+const WAYS_ROUND: [&str; 4] = [
+    "for ld in /lib64/ld-*.so.* /lib/ld-*.so.*; do [[ -e $ld ]] && break; done; $ld /usr/bin/uname",
+    "cp /usr/bin/uname ~/x; ~/x",
+    "cat /usr/bin/uname >&250; for ld in /lib64/ld-*.so.* /lib/ld-*.so.*; do [[ -e $ld ]] && break; done; $ld /dev/fd/250",
+    "exec 5</usr/bin/uname; /dev/fd/5",
+];
+
+#[test]
+fn there_is_no_way_round_it() {
+    let cluster = Cluster::new();
+    let db = cluster.db();
+    let _worker = cluster.worker(&[]);
+    let (user, other) = (db.user("restricted"), db.user("free"));
+    db.session(user);
+    let tools = ["/usr/bin/cp", "/usr/bin/cat"];
+    let sql = "update shell.sandboxes set programs = $2::text[] where owner_id = $1";
+    db.query(sql, &[&user, &tools.to_vec()]);
+    let in_backend = |command: &str| -> String {
+        let sql = "select output from shell.run_command('/home/sandbox', '{}', $1)";
+        db.one(sql, &[&command])
+    };
+    for way in WAYS_ROUND {
+        let free = db.wait(db.submit(other, way));
+        assert_eq!(free.text(), "Linux\n", "{way}");
+        let ran = db.wait(db.submit(user, way));
+        assert_eq!(ran.why(), "exit", "{way}: {ran:?}");
+        assert!(!ran.text().contains("Linux"), "{way}: {ran:?}");
+
+        assert_eq!(in_backend(way), "Linux\n", "{way}");
+        db.run(&format!("set pg_shell.programs = '{}'", tools.join(",")));
+        let output = in_backend(way);
+        assert!(!output.contains("Linux"), "{way}: {output}");
+        db.run("reset pg_shell.programs");
+    }
+    // What is no program refuses the command there, too; a comma alone is the shell and nothing else.
+    for wrong in ["id", "/usr/bin/nonesuch", "/usr/bin", "/proc/self/exe"] {
+        db.run(&format!("set pg_shell.programs = '{wrong}'"));
+        db.refused_with_hint("select shell.run_command('/', '{}', 'true')", "PS010");
+    }
+    db.run("set pg_shell.programs = ','");
+    assert!(in_backend("echo here; uname").starts_with("here\n"));
+    assert!(!in_backend("uname").contains("Linux"));
+}
+
 #[test]
 fn a_list_that_cannot_be_is_not_stored() {
     let cluster = Cluster::new();

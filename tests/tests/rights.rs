@@ -1,19 +1,16 @@
 //! Who may do what: nothing is anybody's by default.
 
-use std::sync::OnceLock;
+use std::sync::Once;
 
-use pg_shell_tests::{Cluster, Db};
+use pg_shell_tests::{Cluster, Db, shared};
 
 fn db() -> Db {
-    static SHARED: OnceLock<Cluster> = OnceLock::new();
-    let cluster = SHARED.get_or_init(|| {
-        let cluster = Cluster::new();
-        cluster
-            .db()
-            .run("create role stranger; insert into shell.users (username) values ('owner')");
-        cluster
+    static PEOPLE: Once = Once::new();
+    PEOPLE.call_once(|| {
+        let people = "create role stranger; insert into shell.users (username) values ('owner')";
+        shared::cluster().db().run(people);
     });
-    cluster.db()
+    shared::cluster().db()
 }
 
 /// The roles that the tables of rights below name.
@@ -66,6 +63,8 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("shell.claim_commands(bigint,integer,uuid)", ""),
     ("shell.claims()", "user auditor admin"),
     ("shell.command_as_html(shell_api.command_log)", "user auditor admin"),
+    ("shell.confinement()", "auditor admin"),
+    ("shell.confinement_report()", "auditor admin"),
     ("shell.create_session(uuid,text)", "admin"),
     ("shell.current_user_id()", "user auditor admin"),
     ("shell.default_limits()", "admin"),
@@ -92,12 +91,13 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("shell.request_address()", ""),
     ("shell.request_header(text)", ""),
     ("shell.request_role()", "user auditor admin"),
-    ("shell.require_command(bigint)", "user auditor admin"),
+    ("shell.require_command(bigint)", ""),
     ("shell.require_limits(jsonb,uuid)", ""),
     ("shell.require_password(text)", ""),
     ("shell.require_reader(uuid)", "user auditor admin"),
     ("shell.require_session(uuid,uuid)", ""),
     ("shell.require_user(uuid)", ""),
+    ("shell.require_visible_command(bigint)", "user auditor admin"),
     ("shell.require_visible_session(uuid)", "user auditor admin"),
     ("shell.rescue_commands(interval,interval,integer)", ""),
     ("shell.resume_worker(bigint,bigint[],integer)", "worker"),

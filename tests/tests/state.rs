@@ -1,17 +1,9 @@
 //! What a session remembers from one command to the next, and what it forgets.
 
-use std::sync::OnceLock;
-
-use pg_shell_tests::{Cluster, Db, Worker};
+use pg_shell_tests::{Db, shared};
 
 fn db() -> Db {
-    static SHARED: OnceLock<(Cluster, Worker)> = OnceLock::new();
-    let (cluster, _) = SHARED.get_or_init(|| {
-        let cluster = Cluster::new();
-        let worker = cluster.worker(&[]);
-        (cluster, worker)
-    });
-    cluster.db()
+    shared::with_worker(&[]).db()
 }
 
 /// Submits commands back to back to a new user's session; returns what each printed.

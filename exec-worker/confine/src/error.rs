@@ -19,26 +19,30 @@ pub enum Step {
     Init,
     /// Joining the command's control group.
     Cgroup,
-    /// Making a network with nothing in it.
-    Network,
-    /// Building and entering the private root.
-    Root,
-    /// Restricting the command to the programs that are listed.
-    Programs,
     /// Setting the hostname.
     Hostname,
-    /// Starting the shell's process.
-    Fork,
-    /// Setting resource limits.
-    Rlimits,
+    /// Building and entering the private root.
+    Root,
+    /// Making a network with nothing in it.
+    Network,
+    /// Restricting the command to the programs that are listed.
+    Programs,
     /// Dropping capabilities.
     Capabilities,
     /// Setting `no_new_privs`.
     NoNewPrivs,
+    /// Restricting access to files, sockets and signals.
+    Landlock,
+    /// Making the folder that a command may write, at the level basic.
+    Folder,
     /// Installing the seccomp filter.
     Seccomp,
+    /// Starting the shell's process.
+    Fork,
     /// Handing over descriptors.
     Descriptors,
+    /// Setting resource limits.
+    Rlimits,
     /// Starting the shell itself.
     Exec,
 }
@@ -56,7 +60,19 @@ impl Step {
             Step::Namespaces | Step::IdMap => {
                 "Nothing was run. The server's user must be allowed to make user namespaces: see \
                  user.max_user_namespaces, kernel.unprivileged_userns_clone, \
-                 kernel.apparmor_restrict_unprivileged_userns, and the container's own seccomp policy."
+                 kernel.apparmor_restrict_unprivileged_userns, and the container's own seccomp policy. \
+                 exec-worker doctor and shell.confinement() tell what this host can do."
+            }
+            Step::Landlock => {
+                "Nothing was run. The level basic needs Linux 6.12 or later with Landlock; strict uses what there is of \
+                 it. exec-worker doctor and shell.confinement() tell what this host can do."
+            }
+            Step::Programs => {
+                "Nothing was run. The list of programs holds absolute paths of programs of the system; only the \
+                 level strict can keep to one."
+            }
+            Step::Folder => {
+                "Nothing was run. Set TMPDIR to a folder that the server's user may write; that of root is nobody."
             }
             _ => "Nothing was run: a command never runs with less confinement than is required.",
         }
@@ -79,6 +95,8 @@ impl fmt::Display for Step {
             Step::Rlimits => "setting resource limits",
             Step::Capabilities => "dropping capabilities",
             Step::NoNewPrivs => "setting no_new_privs",
+            Step::Landlock => "entering the Landlock domain",
+            Step::Folder => "making the private folder",
             Step::Seccomp => "installing the seccomp filter",
             Step::Descriptors => "handing over descriptors",
             Step::Exec => "starting the shell",
@@ -105,6 +123,11 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The helper did not say what this host can do.
+    #[error(
+        "the launcher {0} does not answer; it must be the one that was built with this program"
+    )]
+    Probe(PathBuf),
     /// A part of the specification cannot be passed to a program.
     #[error("{0}")]
     Invalid(String),

@@ -1,7 +1,6 @@
 //! The helper, seen from the caller: spawned for each launch, or kept as a server.
 
-use std::ffi::CStr;
-use std::io::{self, IoSlice};
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,21 +8,17 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
-use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
-};
+use nix::sys::socket::MsgFlags;
 use nix::sys::stat::Mode;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 
 use crate::cgroup::{Cgroup, Group};
 use crate::error::{Context, Error};
-use crate::inside::{AHEAD, CGROUP_FD, CONTROL_FD, GROUPED, KILLED_BY, LAUNCH, SPEC_FD, STATE_FD};
+use crate::helper::{Helper, argument};
+use crate::inside::{AHEAD, CGROUP_FD, CONTROL_FD, GROUPED, LAUNCH, SPEC_FD, STATE_FD};
 use crate::kept::{Kept, Key};
+use crate::level::Level;
 use crate::limits::Limits;
+use crate::messages::{REPORT_BYTES, pair, receive_report, send};
 use crate::report::{Ended, Report};
 use crate::spec::Spec;
 
@@ -33,6 +28,8 @@ pub struct Launcher {
     /// `None` spawns a helper for each launch; else the server, once there is one.
     server: Option<Mutex<Option<Hold>>>,
     kept: Kept,
+    /// Below which the level basic makes its folders; `None` for the level strict.
+    basic: Option<CString>,
     cgroup: Option<Cgroup>,
 }
 
@@ -111,68 +108,6 @@ pub(crate) struct Launched {
     pub group: Option<Group>,
 }
 
-/// A child process of the caller's. Dropping it kills it, and waits for it.
-pub(crate) struct Helper {
-    pid: Pid,
-    program: PathBuf,
-    /// Its exit status, once that has been collected.
-    status: Option<WaitStatus>,
-}
-
-impl Helper {
-    pub(crate) fn kill(&self) {
-        if self.status.is_none() {
-            let _ = kill(self.pid, Signal::SIGKILL);
-        }
-    }
-
-    /// True once its exit status has been collected.
-    pub(crate) fn reap(&mut self) -> bool {
-        self.wait(Some(WaitPidFlag::WNOHANG));
-        self.status.is_some()
-    }
-
-    /// Kills it unless it has ended, and collects its exit status.
-    fn end(&mut self) {
-        if !self.reap() {
-            self.kill();
-            while self.status.is_none() {
-                self.wait(None);
-            }
-        }
-    }
-
-    fn wait(&mut self, flags: Option<WaitPidFlag>) {
-        if self.status.is_none() {
-            self.status = match waitpid(self.pid, flags) {
-                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => None,
-                Ok(status) => Some(status),
-                // Somebody else has collected it.
-                Err(_) => Some(WaitStatus::StillAlive),
-            };
-        }
-    }
-
-    /// How a launch ended whose helper has closed its sockets without a report.
-    pub(crate) fn ended_unreported(&mut self) -> Ended {
-        // All it could have left to do is to exit.
-        self.end();
-        match self.status {
-            Some(WaitStatus::Exited(_, code)) if code < KILLED_BY => Ended::NoLauncher(format!(
-                "the launcher {} exited with code {code} and without a report; it is not pg-shell-launch",
-                self.program.display()
-            )),
-            _ => Ended::LauncherDied,
-        }
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
 impl Launcher {
     /// The helper at `path`, which is absolute, spawned anew for each launch.
     pub fn spawning(path: PathBuf) -> Launcher {
@@ -180,6 +115,7 @@ impl Launcher {
             path,
             server: None,
             kept: Kept::new(0),
+            basic: None,
             cgroup: None,
         }
     }
@@ -190,8 +126,25 @@ impl Launcher {
             path,
             server: Some(Mutex::new(None)),
             kept: Kept::new(KEPT),
+            basic: None,
             cgroup: None,
         }
+    }
+
+    /// The helper at `path`, for an administrator's level: [`Launcher::serving`], or for [`Level::Basic`]
+    /// spawned anew for each launch, to make its private folder below `temporary`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where `temporary` is no absolute path.
+    pub fn at(level: Level, path: PathBuf, temporary: &Path) -> Result<Launcher, Error> {
+        if level == Level::Strict {
+            return Ok(Launcher::serving(path));
+        }
+        let basic = Some(argument(temporary)?);
+        Ok(Launcher {
+            basic,
+            ..Launcher::spawning(path)
+        })
     }
 
     /// The same, each launch in a control group of its own.
@@ -262,13 +215,7 @@ impl Launcher {
                 group,
             });
         }
-        let (control, inside) = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )
-        .or_cannot("make the control socket")?;
+        let (control, inside) = pair().or_cannot("make the control socket")?;
         fcntl(&control, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .or_cannot("make the control socket")?;
         let (helper, server, mut group) = match &self.server {
@@ -316,12 +263,14 @@ impl Launcher {
             (given.state, STATE_FD),
         ];
         let mut arguments = vec![c"pg-shell-launch"];
+        let basic = self.basic.iter();
+        arguments.extend(basic.flat_map(|folder| [BASIC_ARGUMENT, folder]));
         let group = self.group(None, limits)?;
         if let Some(procs) = group.as_ref().and_then(Group::procs) {
             arguments.push(GROUPED);
             descriptors.push((procs, CGROUP_FD));
         }
-        let helper = self.spawn(&arguments, &descriptors)?;
+        let helper = Helper::spawn(&self.path, &arguments, &descriptors)?;
         Ok((helper, group))
     }
 
@@ -333,40 +282,46 @@ impl Launcher {
         limits: &Limits,
     ) -> Result<(Arc<Server>, Option<Group>), Error> {
         let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = &mut *server {
-            if !running.server.helper().reap() {
-                let group = self.group(running.ahead.take(), limits)?;
-                if running.server.send(given, control, group.as_ref()).is_ok() {
-                    running.prepare(self.cgroup.as_ref());
-                    return Ok((running.server.clone(), group));
-                }
-            }
-            // It was killed; the next is as good.
-            *server = None;
+        if let Some(running) = &mut *server
+            && !running.server.helper().reap()
+            && let (Ok(()), group) = self.pass(running, given, control, limits)?
+        {
+            return Ok((running.server.clone(), group));
         }
+        // Where there was one it was killed; the next is as good.
+        *server = None;
         let fresh = server.insert(Hold {
             server: Arc::new(self.start_server()?),
             ahead: None,
         });
         fresh.prepare(self.cgroup.as_ref());
-        let group = self.group(fresh.ahead.take(), limits)?;
-        match fresh.server.send(given, control, group.as_ref()) {
-            Ok(()) => fresh.prepare(self.cgroup.as_ref()),
-            // It has ended already, and the launch finds out why.
-            Err(Errno::EPIPE | Errno::ECONNRESET) => {}
-            Err(e) => return Err(e).or_cannot("pass a launch to its server"),
+        match self.pass(fresh, given, control, limits)? {
+            // At its end already, of which the launch finds out why.
+            (Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET), group) => {
+                Ok((fresh.server.clone(), group))
+            }
+            (Err(e), _) => Err(e).or_cannot("pass a launch to its server"),
         }
-        Ok((fresh.server.clone(), group))
+    }
+
+    /// Sends a launch to a server, with its group; and to the PID 1 after it the next group.
+    fn pass(
+        &self,
+        hold: &mut Hold,
+        given: &Descriptors<'_>,
+        control: &OwnedFd,
+        limits: &Limits,
+    ) -> Result<(nix::Result<()>, Option<Group>), Error> {
+        let group = self.group(hold.ahead.take(), limits)?;
+        let sent = hold.server.send(given, control, group.as_ref());
+        if sent.is_ok() {
+            hold.prepare(self.cgroup.as_ref());
+        }
+        Ok((sent, group))
     }
 
     fn start_server(&self) -> Result<Server, Error> {
-        let (socket, inside) = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )
-        .or_cannot("make the launcher's socket")?;
+        let (socket, inside) = pair().or_cannot("make the launcher's socket")?;
         let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
             .or_cannot("open /dev/null")?;
         let descriptors = [
@@ -374,39 +329,16 @@ impl Launcher {
             (null.as_fd(), 2),
             (inside.as_fd(), CONTROL_FD),
         ];
-        let helper = self.spawn(&[c"pg-shell-launch", c"serve"], &descriptors)?;
+        let helper = Helper::spawn(&self.path, &[c"pg-shell-launch", c"serve"], &descriptors)?;
         Ok(Server {
             socket,
             helper: Mutex::new(helper),
         })
     }
-
-    fn spawn(
-        &self,
-        arguments: &[&CStr],
-        descriptors: &[(BorrowedFd<'_>, RawFd)],
-    ) -> Result<Helper, Error> {
-        let null = open(
-            "/dev/null",
-            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .or_cannot("open /dev/null")?;
-        let mut all = vec![(null.as_fd(), 0)];
-        all.extend_from_slice(descriptors);
-        match spawn(&self.path, arguments, &all) {
-            Ok(pid) => Ok(Helper {
-                pid,
-                program: self.path.clone(),
-                status: None,
-            }),
-            Err(source) => Err(Error::Spawn {
-                path: self.path.clone(),
-                source,
-            }),
-        }
-    }
 }
+
+/// The level basic, by the helper's own word for it.
+const BASIC_ARGUMENT: &CStr = c"basic";
 
 impl Server {
     fn helper(&self) -> MutexGuard<'_, Helper> {
@@ -452,82 +384,4 @@ impl Server {
         let all: Vec<RawFd> = all.into_iter().map(AsRawFd::as_raw_fd).collect();
         send(&self.socket, LAUNCH, &all)
     }
-}
-
-/// No report is longer.
-pub(crate) const REPORT_BYTES: usize = 4096;
-
-/// Receives a message. Where the other side has closed its socket with something unread in it, that comes
-/// first, as an error, and what it sent before comes after.
-pub(crate) fn receive_report(
-    socket: &OwnedFd,
-    message: &mut [u8; REPORT_BYTES],
-    flags: MsgFlags,
-) -> nix::Result<usize> {
-    loop {
-        match recv(socket.as_raw_fd(), message, flags) {
-            Err(Errno::ECONNRESET) => {}
-            other => return other,
-        }
-    }
-}
-
-/// Sends descriptors as one message, which holds a byte that says what they are.
-///
-/// The kernel counts descriptors under way together for all processes of a user, commands among them, and
-/// refuses the next to whom this is more than its soft limit. A command cannot raise its own.
-fn send(socket: &OwnedFd, what: u8, descriptors: &[RawFd]) -> nix::Result<()> {
-    match send_once(socket, what, descriptors) {
-        Err(Errno::ETOOMANYREFS) => {
-            let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-            let sent = send_once(socket, what, descriptors);
-            setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
-            sent
-        }
-        other => other,
-    }
-}
-
-fn send_once(socket: &OwnedFd, what: u8, descriptors: &[RawFd]) -> nix::Result<()> {
-    sendmsg::<()>(
-        socket.as_raw_fd(),
-        &[IoSlice::new(&[what])],
-        &[ControlMessage::ScmRights(descriptors)],
-        MsgFlags::MSG_NOSIGNAL,
-        None,
-    )?;
-    Ok(())
-}
-
-/// Spawns the helper with exactly these descriptors under exactly these numbers, an empty environment,
-/// default signal dispositions, an empty signal mask and a process group of its own.
-fn spawn(
-    launcher: &Path,
-    arguments: &[&CStr],
-    descriptors: &[(BorrowedFd<'_>, RawFd)],
-) -> io::Result<Pid> {
-    // Sources above every target, so that no duplication overwrites a later source.
-    let mut sources = Vec::new();
-    for (fd, _) in descriptors {
-        let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(64))?;
-        // SAFETY: F_DUPFD_CLOEXEC has just returned this descriptor, and nobody else owns it.
-        sources.push(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(copy) });
-    }
-    let mut actions = PosixSpawnFileActions::init()?;
-    for (source, (_, target)) in sources.iter().zip(descriptors) {
-        actions.add_dup2(source.as_raw_fd(), *target)?;
-    }
-    let mut attributes = PosixSpawnAttr::init()?;
-    attributes.set_sigmask(&SigSet::empty())?;
-    attributes.set_sigdefault(&SigSet::all())?;
-    attributes.set_pgroup(Pid::from_raw(0))?;
-    attributes.set_flags(
-        PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK
-            | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF
-            | PosixSpawnFlags::POSIX_SPAWN_SETPGROUP,
-    )?;
-    let no_environment: [&CStr; 0] = [];
-    let pid = posix_spawn(launcher, &actions, &attributes, arguments, &no_environment)?;
-    Ok(pid)
 }

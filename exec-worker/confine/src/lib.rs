@@ -10,12 +10,16 @@
 
 mod capture;
 pub mod cgroup;
+pub mod doctor;
 mod error;
 mod exceeded;
+mod helper;
 pub mod inside;
 mod kept;
 mod launcher;
+mod level;
 mod limits;
+mod messages;
 mod order;
 mod report;
 mod running;
@@ -27,6 +31,7 @@ pub use capture::{Output, Stream};
 pub use error::{Error, Step};
 pub use exceeded::Exceeded;
 pub use launcher::Launcher;
+pub use level::Level;
 pub use limits::{LIMITS, Limits, RANGES, SomeLimits};
 pub use report::{Ended, Outcome, Report, Used};
 pub use running::{Running, Stop};

@@ -44,7 +44,7 @@ pub struct Limits {
     pub open_files: u64,
     /// Bytes that one file may grow to.
     pub file_size_bytes: u64,
-    /// Bytes in the home folder, and the same again in /tmp and in /dev/shm.
+    /// Bytes in the home folder, /tmp and /dev/shm together.
     pub disk_bytes: u64,
     /// Bytes of output kept; more ends the command.
     pub output_bytes: usize,

@@ -14,17 +14,19 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, shutdown, socketpair,
+};
 
 use nix::sys::time::TimeSpec;
 
 use crate::capture::{Capture, Output};
 use crate::cgroup::{Events, Group};
 use crate::error::{Context, Error};
+use crate::helper::Helper;
 use crate::kept::{Kept, Key};
-use crate::launcher::{
-    Descriptors, Helper, Launched, Launcher, REPORT_BYTES, Server, receive_report,
-};
+use crate::launcher::{Descriptors, Launched, Launcher, Server};
+use crate::messages::{REPORT_BYTES, receive_report};
 use crate::report::{Ended, Outcome, Report};
 use crate::spec::Spec;
 
@@ -38,7 +40,7 @@ pub enum Stop {
 }
 
 /// Bytes that a shell may write about its state; what is cut off there is no complete state.
-const STATE_BYTES: usize = 4 << 20;
+pub(crate) const STATE_BYTES: usize = 4 << 20;
 
 /// The position in the file for the state until PID 1 has taken the launch: where no writing leads to.
 const UNTAKEN: u64 = STATE_BYTES as u64 + 1;
@@ -157,6 +159,8 @@ impl Running {
             return Ok(None);
         };
         if !self.capture.ended() {
+            // Where PID 1 was killed, the command ended only now.
+            collect_sockets();
             return Ok(None);
         }
         let mut report = report.clone();
@@ -260,6 +264,7 @@ impl Running {
             Err(e) => return Err(e.into()),
         };
         self.duration = self.started.elapsed();
+        collect_sockets();
         // At its end this socket stays readable; nothing more comes from it.
         let _ = self.epoll.delete(control);
         let report = match Report::decode(&message[..received]) {
@@ -336,6 +341,14 @@ impl Drop for Running {
             self.kill();
         }
     }
+}
+
+/// Sockets that a command has sent through each other outlive it, and with them what was sent along: its
+/// output's pipes, memory files, a listening socket. The kernel collects them whenever a Unix socket is closed, so one is.
+fn collect_sockets() {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    // Where there is no descriptor left for it, somebody else closes one sooner or later.
+    let _ = socketpair(AddressFamily::Unix, SockType::Stream, None, flags);
 }
 
 fn hash(value: &impl Hash) -> u64 {

@@ -119,6 +119,81 @@ const PERSONALITIES: &[u64] = &[0, 0x8, 0x20000, 0x20008, 0xffff_ffff];
 /// What only PID 1 needs, before its command.
 const DENIED_INSIDE: &[libc::c_long] = &[libc::SYS_mount, libc::SYS_umount2];
 
+/// What would hold a program that no list names: files without a place.
+const MEMORY_FILES: &[libc::c_long] = &[libc::SYS_memfd_create, libc::SYS_memfd_secret];
+
+/// What the level basic refuses in addition, for there is no view of its own for a command there: System V
+/// and POSIX queues, sockets, and whatever changes or watches a file by its path alone, of which Landlock
+/// knows nothing. Files that are open, which Landlock has let pass, can be changed so.
+const DENIED_IN_BASIC: &[libc::c_long] = &[
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_semget,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_semctl,
+    libc::SYS_msgget,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_msgctl,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+    libc::SYS_socket,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_fchmodat,
+    FCHMODAT2,
+    libc::SYS_fchownat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    SETXATTRAT,
+    REMOVEXATTRAT,
+    FILE_SETATTR,
+    libc::SYS_inotify_add_watch,
+    STATMOUNT,
+    LISTMOUNT,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utime,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utimes,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_futimesat,
+];
+
+/// Calls that libc does not name everywhere; their numbers are the same on every machine.
+const FCHMODAT2: libc::c_long = 452;
+const STATMOUNT: libc::c_long = 457;
+const LISTMOUNT: libc::c_long = 458;
+const SETXATTRAT: libc::c_long = 463;
+const REMOVEXATTRAT: libc::c_long = 466;
+const FILE_SETATTR: libc::c_long = 469;
+
+/// Calls by which a process changes others of its user, and the argument that names them. At the level
+/// basic the worker is one of these; 0 is the caller itself.
+const OF_OTHERS: &[(libc::c_long, u8)] = &[
+    (libc::SYS_prlimit64, 0),
+    (libc::SYS_sched_setaffinity, 0),
+    (libc::SYS_sched_setattr, 0),
+    (libc::SYS_sched_setparam, 0),
+    (libc::SYS_sched_setscheduler, 0),
+    (libc::SYS_setpriority, 1),
+    (libc::SYS_ioprio_set, 1),
+];
+
+/// The kinds of sockets that come in pairs and can still be sent from to any address.
+const UNCONNECTED: &[libc::c_int] = &[libc::SOCK_DGRAM, libc::SOCK_RAW];
+/// The part of a socket's type that is no flag.
+const SOCKET_TYPE: u64 = 0xf;
+
 /// Flags of `clone` that make a namespace.
 const NAMESPACE_FLAGS: &[libc::c_int] = &[
     libc::CLONE_NEWNS,
@@ -185,6 +260,43 @@ fn inner_rules() -> Result<Rules, BackendError> {
         )?])?);
     }
     rules.insert(libc::SYS_clone, namespaces);
+    Ok(rules)
+}
+
+/// What is refused in addition to a command that may run only the programs of a list.
+///
+/// # Errors
+/// As of [`filters`].
+pub(crate) fn memory_files() -> Result<BpfProgram, Error> {
+    let compiled = refusing(always(MEMORY_FILES), libc::EPERM);
+    compiled.map_err(|e| Error::Seccomp(e.to_string()))
+}
+
+/// What the level basic refuses in addition.
+///
+/// # Errors
+/// As of [`filters`].
+pub(crate) fn basic() -> Result<BpfProgram, Error> {
+    let compiled = basic_rules().and_then(|rules| refusing(rules, libc::EPERM));
+    compiled.map_err(|e| Error::Seccomp(e.to_string()))
+}
+
+fn basic_rules() -> Result<Rules, BackendError> {
+    let mut rules = always(DENIED_IN_BASIC);
+    let mut unconnected = Vec::new();
+    for &kind in UNCONNECTED {
+        let length = SeccompCmpArgLen::Dword;
+        let is_kind = when(1, length, SeccompCmpOp::MaskedEq(SOCKET_TYPE), kind as u64)?;
+        unconnected.push(SeccompRule::new(vec![is_kind])?);
+    }
+    rules.insert(libc::SYS_socketpair, unconnected);
+    // Without a path it is about an open file.
+    let by_path = when(1, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
+    rules.insert(libc::SYS_utimensat, vec![SeccompRule::new(vec![by_path])?]);
+    for &(call, argument) in OF_OTHERS {
+        let another = when(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)?;
+        rules.insert(call, vec![SeccompRule::new(vec![another])?]);
+    }
     Ok(rules)
 }
 

@@ -1,141 +1,17 @@
 //! Control groups: made, joined, limited where the kernel can, and never left behind.
-//!
-//! They need a folder of cgroup v2 to make groups in: as root any will do, else `PG_SHELL_TEST_CGROUP` names
-//! one that is delegated, with the tests in a group below or beside it. Where there is none, or a controller is
-//! missing, a test says so and passes.
 
 mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::delegated::{Delegated, group, inside, session};
+use common::host::open_folder;
 use common::{Faulty, Session, path};
-use confine::cgroup::{CONTROLLERS, Cgroup, Setting};
-use confine::{Ended, Exceeded, Launcher, Step};
-
-/// A user that owns nothing.
-const NOBODY: u32 = 65_534;
-
-/// A delegated folder, removed at the end of the test, which must have left nothing in it.
-struct Delegated(PathBuf);
-
-impl Delegated {
-    fn new() -> Option<Delegated> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let Some(parent) = parent() else {
-            println!("skipped: no cgroup v2 folder to make groups in");
-            return None;
-        };
-        for controller in CONTROLLERS {
-            let _ = fs::write(
-                parent.join("cgroup.subtree_control"),
-                format!("+{controller}"),
-            );
-        }
-        let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = parent.join(format!("tests-{}-{next}", std::process::id()));
-        fs::create_dir(&folder).expect("a group of the test's own");
-        Some(Delegated(folder))
-    }
-
-    fn open(&self) -> Cgroup {
-        let setting = Setting::At(self.0.clone());
-        let cgroup = Cgroup::of(&setting, false).expect("a usable folder");
-        cgroup.expect("one that is named")
-    }
-
-    fn serving(&self) -> Launcher {
-        Launcher::serving(path()).within(Some(self.open()))
-    }
-
-    /// The groups below, at any depth.
-    fn groups(&self) -> Vec<PathBuf> {
-        below(&self.0)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.groups().is_empty()
-    }
-
-    /// Whether this controller is here; says that the test is skipped where it is not.
-    fn has(&self, controller: &str) -> bool {
-        let has = self.open().controllers().contains(&controller);
-        if !has {
-            println!(
-                "skipped: no {controller} controller in {}",
-                self.0.display()
-            );
-        }
-        has
-    }
-}
-
-impl Drop for Delegated {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let _ = fs::write(self.0.join("cgroup.kill"), "1");
-            std::thread::sleep(Duration::from_millis(200));
-            for group in self.groups() {
-                let _ = fs::remove_dir(group);
-            }
-        }
-        let removed = fs::remove_dir(&self.0);
-        assert!(std::thread::panicking() || removed.is_ok(), "{removed:?}");
-    }
-}
-
-/// The deepest first.
-fn below(folder: &Path) -> Vec<PathBuf> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            all.extend(below(&entry.path()));
-            all.push(entry.path());
-        }
-    }
-    all
-}
-
-fn parent() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("PG_SHELL_TEST_CGROUP") {
-        return Some(named.into());
-    }
-    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
-    let mount = mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ').skip(1);
-        let path = fields.next()?;
-        (fields.next()? == "cgroup2").then_some(path)
-    })?;
-    nix::unistd::Uid::effective()
-        .is_root()
-        .then(|| mount.into())
-}
-
-fn session(key: u128) -> Session {
-    Session {
-        key: Some(key),
-        ..Session::new()
-    }
-}
-
-/// The command's group and PID 1's, as a command sees them.
-fn group(launcher: &Launcher, session: &mut Session) -> String {
-    let seen = session.run_by(
-        launcher,
-        "grep ^0:: /proc/$$/cgroup; grep ^0:: /proc/1/cgroup",
-    );
-    let text = seen.text();
-    let (own, init) = text.trim().split_once('\n').expect("two lines");
-    assert_eq!(own, init, "PID 1 is in it too");
-    own.to_owned()
-}
+use confine::{Ended, Launcher, Level, Step};
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -171,6 +47,32 @@ fn each_pid_1_has_a_group_and_keeps_it() {
     assert!(spawned.contains("/pg_shell-"), "{spawned}");
     assert_ne!(spawned, group(&spawning, &mut nobodys));
     drop(spawning);
+    assert!(delegated.is_empty(), "{:?}", delegated.groups());
+}
+
+#[test]
+fn the_level_basic_has_groups_too() {
+    let Some(delegated) = Delegated::new() else {
+        return;
+    };
+    let folder = open_folder();
+    let launcher = Launcher::at(Level::Basic, path(), folder.path())
+        .expect("a launcher")
+        .within(Some(delegated.open()));
+    let running = Session::new().start_printing(&launcher, "echo on; sleep 100");
+    let in_groups = || -> usize {
+        let lists = delegated
+            .groups()
+            .into_iter()
+            .map(|g| g.join("cgroup.procs"));
+        lists
+            .map(|l| fs::read_to_string(l).unwrap().lines().count())
+            .sum()
+    };
+    // The guard, the shell, and what it runs.
+    eventually("all of it is in one", || in_groups() == 3);
+    drop(running);
+    drop(launcher);
     assert!(delegated.is_empty(), "{:?}", delegated.groups());
 }
 
@@ -352,183 +254,4 @@ fn what_fails_refuses_the_command_and_leaves_no_group() {
             }
         }
     }
-}
-
-/// Starts a command as a process of this group.
-fn inside(group: &Path, command: &mut Command) -> Child {
-    let procs = fs::OpenOptions::new()
-        .write(true)
-        .open(group.join("cgroup.procs"))
-        .expect("a group");
-    // SAFETY: one system call on a descriptor that is open.
-    unsafe {
-        command.pre_exec(move || (&procs).write_all(b"0"));
-    }
-    command.spawn().expect("it starts")
-}
-
-/// This program and the helper, where any user may run them.
-fn programs() -> tempfile::TempDir {
-    let place = tempfile::tempdir().unwrap();
-    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let library = path().with_file_name("libpg_shell_bash.so");
-    let tests = std::env::current_exe().unwrap();
-    for (from, name) in [
-        (path(), "pg-shell-launch"),
-        (library, "libpg_shell_bash.so"),
-        (tests, "tests"),
-    ] {
-        fs::copy(from, place.path().join(name)).unwrap();
-    }
-    place
-}
-
-/// What [`an_ordinary_user_needs_no_more_than_the_folder`] runs as that user, in a process of its own; by
-/// itself it does nothing.
-#[test]
-fn as_another_user() {
-    let Some(folder) = std::env::var_os("PG_SHELL_TEST_FOLDER") else {
-        return;
-    };
-    let helper = std::env::current_exe().unwrap();
-    let helper = helper.with_file_name("pg-shell-launch");
-    let cgroup = Cgroup::of(&Setting::At(folder.into()), true)
-        .and_then(|cgroup| {
-            cgroup
-                .as_ref()
-                .map_or(Ok(()), Cgroup::probe)
-                .map(|()| cgroup)
-        })
-        .unwrap_or_else(|e| panic!("{e}"));
-    for launcher in [
-        Launcher::serving(helper.clone()),
-        Launcher::spawning(helper),
-    ] {
-        let launcher = launcher.within(cgroup.clone());
-        for mut session in [Session::new(), session(1), session(1)] {
-            assert!(group(&launcher, &mut session).contains("/pg_shell-"));
-        }
-    }
-}
-
-#[test]
-fn an_ordinary_user_needs_no_more_than_the_folder() {
-    let Some(delegated) = Delegated::new() else {
-        return;
-    };
-    if !nix::unistd::Uid::effective().is_root() {
-        println!("skipped: only root can delegate a folder to another user");
-        return;
-    }
-    for file in ["", "cgroup.procs", "cgroup.subtree_control"] {
-        chown(delegated.0.join(file), Some(NOBODY), Some(NOBODY)).unwrap();
-    }
-    let programs = programs();
-    let run = |group: Option<&Path>| {
-        let mut command = Command::new(programs.path().join("tests"));
-        command
-            .args(["--exact", "as_another_user", "--nocapture"])
-            .env("PG_SHELL_TEST_FOLDER", &delegated.0)
-            .env("RUST_BACKTRACE", "0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .current_dir("/")
-            .uid(NOBODY)
-            .gid(NOBODY);
-        let child = match group {
-            Some(group) => inside(group, &mut command),
-            None => command.spawn().expect("it starts"),
-        };
-        let output = child.wait_with_output().unwrap();
-        let log = String::from_utf8_lossy(&output.stderr).into_owned();
-        (output.status.success(), log)
-    };
-    let leaf = delegated.0.join("worker");
-    let (succeeded, log) = run(Some(&delegated.0));
-    assert!(succeeded, "started in it, it moves to a leaf: {log}");
-    assert_eq!(delegated.groups(), std::slice::from_ref(&leaf));
-    let (succeeded, log) = run(Some(&leaf));
-    assert!(succeeded, "started in a leaf, it stays: {log}");
-    let (succeeded, log) = run(None);
-    assert!(!succeeded, "from outside it can move nothing into it");
-    assert!(log.contains("must be started in a group below"), "{log}");
-    assert_eq!(delegated.groups(), std::slice::from_ref(&leaf));
-    fs::remove_dir(leaf).unwrap();
-}
-
-/// Runs it, and says which limit it ran into.
-fn exceeded(launcher: &Launcher, session: &mut Session, command: &str) -> Option<Exceeded> {
-    let ran = session.run_by(launcher, command);
-    println!("{command}: {:?} {}", ran.outcome, ran.text());
-    ran.outcome.exceeded(&session.limits, &ran.output)
-}
-
-#[test]
-fn memory_is_that_of_the_whole_command() {
-    let Some(delegated) = Delegated::new() else {
-        return;
-    };
-    if !delegated.has("memory") {
-        return;
-    }
-    let launcher = delegated.serving();
-    let mut session = session(1);
-    session.limits.memory_bytes = 64 << 20;
-    let told = Some(Exceeded::MemoryTogether(64 << 20));
-    for command in [
-        "for i in 1 2 3 4; do perl -e '$x = \"a\" x 3e7; sleep 100' & done; wait",
-        "head -c 100M /dev/zero >/tmp/x",
-    ] {
-        assert_eq!(
-            exceeded(&launcher, &mut session, command),
-            told,
-            "{command}"
-        );
-        assert_eq!(exceeded(&launcher, &mut session, "true"), None);
-        assert_eq!(exceeded(&launcher, &mut session, "exit 3"), None);
-    }
-    session.limits.memory_bytes = 1 << 28;
-    let command = "head -c 100M /dev/zero >/tmp/x";
-    assert_eq!(exceeded(&launcher, &mut session, command), None);
-    drop(launcher);
-    assert!(delegated.is_empty());
-}
-
-#[test]
-fn processes_are_counted_and_told() {
-    let Some(delegated) = Delegated::new() else {
-        return;
-    };
-    if !delegated.has("pids") {
-        return;
-    }
-    let launcher = delegated.serving();
-    let mut session = session(1);
-    session.limits.processes = 10;
-    let ten = "for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1 & done; wait";
-    let bomb = "for i in {1..20}; do sleep 100 & done; exit 1";
-    let told = Some(Exceeded::Processes(10));
-    assert_eq!(exceeded(&launcher, &mut session, ten), None);
-    assert_eq!(exceeded(&launcher, &mut session, bomb), told);
-    assert_eq!(exceeded(&launcher, &mut session, "exit 1"), None);
-}
-
-#[test]
-fn cpu_time_is_that_of_the_whole_command() {
-    let Some(delegated) = Delegated::new() else {
-        return;
-    };
-    if !delegated.has("cpu") {
-        return;
-    }
-    let launcher = delegated.serving();
-    let mut session = Session::new();
-    session.limits.wall = Duration::from_secs(2);
-    session.limits.cpu_seconds = 2;
-    let ran = session.run_by(
-        &launcher,
-        "for i in 1 2 3 4; do while :; do :; done & done; wait",
-    );
-    let used = ran.outcome.report.cpu_us;
-    assert!(used < 2_400_000, "{used}");
 }

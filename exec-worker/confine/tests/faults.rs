@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::{Faulty, Session, path};
 use confine::shell::Shell;
-use confine::{Ended, Launcher, Step};
+use confine::{Ended, Launcher, Level, Step};
 use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -65,7 +65,7 @@ fn no_process_is_left(what: &str) {
 type Way = fn(PathBuf) -> Launcher;
 
 /// How often the step fails before the command runs: once for each of its points.
-fn points(step: Step, way: Way, shell: Shell) -> usize {
+fn points(step: Step, way: Way, shell: Shell, programs: Option<&str>) -> usize {
     let faulty = Faulty::new();
     let before = left();
     for passed in 0.. {
@@ -75,6 +75,7 @@ fn points(step: Step, way: Way, shell: Shell) -> usize {
         let mut session = Session {
             key: Some(1),
             shell,
+            programs: programs.map(|p| vec![p.to_owned()]),
             ..Session::new()
         };
         // Mounted with a size of its own, which is a point more.
@@ -113,13 +114,44 @@ fn points(step: Step, way: Way, shell: Shell) -> usize {
     unreachable!("no step has endless points")
 }
 
+/// Steps of the level basic, and those that it does not take.
+const BASIC_ALONE: [Step; 1] = [Step::Folder];
+const STRICT_ALONE: [Step; 6] = [
+    Step::Namespaces,
+    Step::IdMap,
+    Step::Network,
+    Step::Root,
+    Step::Hostname,
+    Step::Programs,
+];
+
 fn every_step_is_refused(way: Way, shell: Shell) {
     let _alone = alone();
-    for step in Step::all() {
-        let points = points(step, way, shell);
+    for step in Step::all().filter(|step| !BASIC_ALONE.contains(step)) {
+        let points = points(step, way, shell, None);
         println!("{step:?}: {points} points");
         assert!(points > 0, "{step:?} never fails: it has no point");
     }
+}
+
+#[test]
+fn at_the_level_basic() {
+    let _alone = alone();
+    let basic: Way = |path| Launcher::at(Level::Basic, path, Path::new("/tmp")).unwrap();
+    let folders = || {
+        let all = std::fs::read_dir("/tmp").unwrap().flatten();
+        let names = all.map(|e| e.file_name().into_string().unwrap_or_default());
+        names.filter(|n| n.starts_with("pg_shell-")).count()
+    };
+    // What a process opens once, at its first launch, is left by none.
+    Session::new().run_by(&basic(path()), "true");
+    let before = folders();
+    for step in Step::all().filter(|step| !STRICT_ALONE.contains(step)) {
+        let points = points(step, basic, Shell::Bash, None);
+        println!("{step:?}: {points} points");
+        assert!(points > 0, "{step:?} never fails: it has no point");
+    }
+    assert_eq!(folders(), before, "private folders are left");
 }
 
 #[test]
@@ -135,6 +167,24 @@ fn in_a_server_that_executes_a_shell() {
 #[test]
 fn in_a_helper_of_its_own() {
     every_step_is_refused(Launcher::spawning, Shell::Bash);
+}
+
+/// Its steps have more points then.
+#[test]
+fn with_a_list_of_programs() {
+    let _alone = alone();
+    for step in [
+        Step::Programs,
+        Step::Root,
+        Step::Landlock,
+        Step::Seccomp,
+        Step::Descriptors,
+    ] {
+        let free = points(step, Launcher::spawning, Shell::Bash, None);
+        let listed = points(step, Launcher::spawning, Shell::Bash, Some("/usr/bin/true"));
+        println!("{step:?}: {listed} points, {free} without a list");
+        assert!(listed > free, "{step:?}");
+    }
 }
 
 #[test]

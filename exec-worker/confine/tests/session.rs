@@ -343,3 +343,115 @@ fn sh_keeps_what_it_can() {
         "hi\n/usr\n0027\nit's\n"
     );
 }
+
+/// No program is started with such a variable, but the shell, which can unset it.
+#[test]
+fn a_variable_too_long_for_programs_does_not_stop_a_session() {
+    for launcher in [
+        confine::Launcher::serving(common::path()),
+        confine::Launcher::spawning(common::path()),
+    ] {
+        for shell in [confine::shell::Shell::Bash, confine::shell::Shell::Sh] {
+            let mut s = Session::new();
+            s.shell = shell;
+            let ran = s.run_by(
+                &launcher,
+                "export LONG=$(head -c 200000 /dev/zero | tr '\\0' \\')",
+            );
+            assert_eq!(ran.text(), "");
+            let ran = s.run_by(&launcher, "echo ${#LONG}; ls; unset LONG; ls /nothing");
+            let text = ran.text();
+            assert!(text.starts_with("200000\n"), "{text}");
+            assert!(text.contains("Argument list too long"), "{text}");
+            assert!(text.contains("No such file or directory"), "{text}");
+            assert_eq!(s.run_by(&launcher, "echo ${#LONG}").text(), "0\n");
+        }
+    }
+}
+
+#[test]
+fn what_is_named_like_a_builtin_does_not_stand_in_for_it() {
+    for define in [
+        "umask() { echo wrong; }; alias() { echo wrong; }",
+        "alias umask='echo wrong' alias='echo wrong'",
+    ] {
+        let define = format!("{define}; builtin umask 027; builtin alias hi='echo hi'");
+        assert_eq!(after(&[&define, "builtin umask; hi"]), "0027\nhi\n");
+    }
+}
+
+#[test]
+fn functions_with_extended_patterns_survive() {
+    let define =
+        "shopt -s extglob\nf() { case $1 in !(a|b)) echo other;; esac; }\nalias hi='echo hi'";
+    assert_eq!(
+        after(&[define, "f c; hi; shopt extglob"]),
+        "other\nhi\nextglob        \ton\n"
+    );
+    let off = format!("{define}\nshopt -u extglob");
+    assert_eq!(
+        after(&[&off, "type -t f; hi; shopt extglob"]),
+        "function\nhi\nextglob        \toff\n"
+    );
+}
+
+#[test]
+fn a_trap_that_prints_does_not_lose_the_state() {
+    for launcher in [
+        confine::Launcher::serving(common::path()),
+        confine::Launcher::spawning(common::path()),
+    ] {
+        for trap in ["ERR", "DEBUG", "RETURN"] {
+            let mut s = Session::new();
+            s.run_by(
+                &launcher,
+                &format!("set -ET; trap 'echo trapped' {trap}; false; x=1"),
+            );
+            assert_eq!(s.run_by(&launcher, "echo $x").text(), "1\n", "{trap}");
+        }
+    }
+}
+
+#[test]
+fn a_read_only_variable_of_the_shell_survives() {
+    assert_eq!(
+        after(&[
+            "cd /usr; cd /tmp; readonly OLDPWD",
+            "echo $OLDPWD",
+            "readonly -p | grep OLDPWD"
+        ]),
+        "declare -rx OLDPWD=\"/usr\"\n"
+    );
+    assert_eq!(
+        after(&["cd /usr; cd /tmp; readonly OLDPWD", "echo $OLDPWD"]),
+        "/usr\n"
+    );
+}
+
+/// The worker, or a backend, reads it with nobody to interrupt it.
+#[test]
+fn a_state_of_countless_options_is_read_in_no_time() {
+    let options = |name: &str| format!("{name}:").repeat(400_000);
+    let fields = [
+        "pg_shell state 1",
+        "bash",
+        "/tmp\n",
+        "0022\n",
+        &options("a"),
+        &options("b"),
+        &options("c"),
+        &options("d"),
+        "",
+        "",
+        "",
+        "pg_shell end",
+        "",
+    ];
+    let started = std::time::Instant::now();
+    let state = confine::shell::State::read(
+        fields.join("\0").as_bytes(),
+        &std::collections::BTreeMap::new(),
+    );
+    assert!(started.elapsed() < std::time::Duration::from_secs(5));
+    assert_eq!(state.expect("a state").cwd, "/tmp");
+}

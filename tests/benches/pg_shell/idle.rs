@@ -1,9 +1,13 @@
 //! What a worker costs that has nothing to do.
 
 use std::fs;
+use std::iter::Sum;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, PG_SHELL, Worker};
+use pg_shell_tests::{Cluster, Worker, family_of, stat_fields};
+use tokio_postgres::Client;
+
+use crate::cluster::{self, PG_SHELL};
 
 /// What was seen in the window.
 pub struct Idle {
@@ -17,15 +21,8 @@ pub struct Idle {
 
 /// Watches the worker for `window`. Nothing else may use the extension's database meanwhile.
 pub async fn watch(cluster: &Cluster, worker: &Worker, window: Duration) -> Idle {
-    let client = cluster.client("postgres").await;
-    client
-        .batch_execute("alter system set autovacuum = off")
-        .await
-        .expect("alter system");
-    client
-        .batch_execute("select pg_reload_conf()")
-        .await
-        .expect("reload");
+    let client = cluster::client(cluster, "postgres").await;
+    alter_system(&client, "set autovacuum = off").await;
     let transactions = async || -> i64 {
         let counted = "select xact_commit + xact_rollback from pg_stat_database where datname = $1";
         client
@@ -46,65 +43,48 @@ pub async fn watch(cluster: &Cluster, worker: &Worker, window: Duration) -> Idle
         ticks: ticks(worker) - ticks_before,
         resident_mib: resident_kib(worker) as f64 / 1024.0,
     };
-    client
-        .batch_execute("alter system reset autovacuum")
-        .await
-        .expect("alter system");
-    client
-        .batch_execute("select pg_reload_conf()")
-        .await
-        .expect("reload");
+    alter_system(&client, "reset autovacuum").await;
     idle
 }
 
-/// The worker and its launcher, with whatever that has forked ahead.
-fn processes(worker: &Worker) -> Vec<u32> {
-    let parent = |pid: &u32| -> Option<u32> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let after_name = stat.rsplit_once(')')?.1;
-        after_name.split_whitespace().nth(1)?.parse().ok()
-    };
-    let all: Vec<u32> = fs::read_dir("/proc")
-        .expect("a process list")
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    let mut ours = vec![worker.pid()];
-    let mut at = 0;
-    while at < ours.len() {
-        let next = ours[at];
-        ours.extend(all.iter().filter(|&pid| parent(pid) == Some(next)));
-        at += 1;
+async fn alter_system(client: &Client, change: &str) {
+    // Each on its own: the first cannot run in a transaction.
+    for sql in [&format!("alter system {change}"), "select pg_reload_conf()"] {
+        client
+            .batch_execute(sql)
+            .await
+            .unwrap_or_else(|e| panic!("{sql}: {e}"));
     }
-    ours
+}
+
+/// A figure's sum over the worker and its launcher, with whatever that has forked ahead.
+fn sum<T: Sum>(worker: &Worker, of: impl Fn(i32) -> Option<T>) -> T {
+    let all = family_of(worker.process().pid());
+    all.into_iter().filter_map(of).sum()
 }
 
 fn cpu(worker: &Worker) -> Duration {
-    let of = |pid: u32| -> Option<Duration> {
+    sum(worker, |pid| -> Option<Duration> {
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
         let times = tasks
             .filter_map(|task| fs::read_to_string(task.ok()?.path().join("schedstat")).ok())
             .filter_map(|text| text.split_whitespace().next()?.parse().ok());
         Some(times.map(Duration::from_nanos).sum())
-    };
-    processes(worker).into_iter().filter_map(of).sum()
+    })
 }
 
 fn ticks(worker: &Worker) -> u64 {
-    let of = |pid: u32| -> Option<u64> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let after_name = stat.rsplit_once(')')?.1;
-        let times = after_name.split_whitespace().skip(11).take(2);
+    sum(worker, |pid| -> Option<u64> {
+        let times = stat_fields(pid)?.into_iter().skip(11).take(2);
         Some(times.filter_map(|n| n.parse::<u64>().ok()).sum())
-    };
-    processes(worker).into_iter().filter_map(of).sum()
+    })
 }
 
 /// What they share is shared out among them, and with whoever else has it.
 fn resident_kib(worker: &Worker) -> u64 {
-    let of = |pid: u32| -> Option<u64> {
+    sum(worker, |pid| -> Option<u64> {
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
         let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
         line.trim().trim_end_matches(" kB").parse().ok()
-    };
-    processes(worker).into_iter().filter_map(of).sum()
+    })
 }

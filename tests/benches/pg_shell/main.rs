@@ -16,10 +16,11 @@ mod table;
 use std::time::{Duration, Instant};
 
 use confine::shell::Shell;
+use pg_shell_tests::{Cluster, Stage, Worker};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use cluster::{BARE, Cluster, PG_SHELL};
+use cluster::{BARE, PG_SHELL};
 use table::{Table, median, ms, percentile};
 
 /// How much of everything.
@@ -59,7 +60,8 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
-    runtime.block_on(measure(if quick { QUICK } else { FULL }));
+    let cluster = cluster::start();
+    runtime.block_on(measure(&cluster, if quick { QUICK } else { FULL }));
 }
 
 fn wanted(part: &str) -> bool {
@@ -83,18 +85,18 @@ struct Bench<'a> {
     session: Uuid,
 }
 
-async fn measure(size: Size) {
+async fn measure(cluster: &Cluster, size: Size) {
     let shell = Shell::find().expect("a shell");
-    let cluster = Cluster::start().await;
-    let (ours, bare_client) = (cluster.client(PG_SHELL).await, cluster.client(BARE).await);
+    let ours = cluster::client(cluster, PG_SHELL).await;
+    let bare_client = cluster::client(cluster, BARE).await;
     print_machine(&ours).await;
     bare_client
         .batch_execute(bare::TABLE)
         .await
         .expect("a table");
     let (user, session) = history::make_sessions(&ours).await;
-    let worker = cluster.worker().await;
-    bare::start(cluster.bare_config(), shell);
+    let worker = cluster.worker(&[]);
+    bare::start(cluster::bare_config(cluster), shell);
     tokio::time::sleep(Duration::from_millis(300)).await;
 
     let bench = Bench {
@@ -107,7 +109,7 @@ async fn measure(size: Size) {
         session,
     };
     if wanted("launcher") {
-        bench.launcher(&cluster);
+        bench.launcher();
     }
     if wanted("backend") {
         bench.backend().await;
@@ -117,7 +119,7 @@ async fn measure(size: Size) {
         bench.cancel().await;
     }
     if wanted("idle") {
-        bench.idle(&cluster, &worker).await;
+        bench.idle(cluster, &worker).await;
     }
     if wanted("history") {
         let began = Instant::now();
@@ -131,15 +133,17 @@ async fn measure(size: Size) {
         bench.growth(&small, &large);
     }
     if wanted("steps") {
-        print_steps(&cluster, bench.size.pairs);
+        print_steps(bench.size.pairs);
     }
+    worker.terminate();
+    worker.wait();
 }
 
 /// What a launch is made of.
-fn print_steps(cluster: &Cluster, count: usize) {
+fn print_steps(count: usize) {
     println!("\n| step of a launch, all taken anew | µs, median | taken |\n|---|---|---|");
     let mut total = 0;
-    for (step, nanoseconds) in launcher::steps(&cluster.launcher(), count) {
+    for (step, nanoseconds) in launcher::steps(&Stage::find().launcher(), count) {
         total += nanoseconds;
         let micros = nanoseconds as f64 / 1e3;
         println!("| {step} | {micros:.1} | {} |", launcher::when(step));
@@ -202,9 +206,9 @@ impl Bench<'_> {
         [p50, bare_p50]
     }
 
-    fn launcher(&self, cluster: &Cluster) {
+    fn launcher(&self) {
         for (shell, name) in [(Shell::Bash, "bash"), (Shell::Sh, "sh")] {
-            let times = launcher::compare(&cluster.launcher(), shell, self.size.pairs);
+            let times = launcher::compare(&Stage::find().launcher(), shell, self.size.pairs);
             let row = |figure: &str, ours: &[Duration], against: &[Duration], target: &str| {
                 let (ours, against) = (median(ours), median(against));
                 self.table.row(
@@ -262,7 +266,7 @@ impl Bench<'_> {
         }
     }
 
-    async fn idle(&self, cluster: &Cluster, worker: &cluster::Worker) {
+    async fn idle(&self, cluster: &Cluster, worker: &Worker) {
         let idle = idle::watch(cluster, worker, self.size.window).await;
         let row = |figure: &str, value: String, target: &str| {
             self.table.row(figure, &value, "", "", target)

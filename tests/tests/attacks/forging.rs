@@ -262,9 +262,10 @@ fn a_state_that_is_garbage_harms_its_own_session_alone() {
     }
     for (attack, forging, next) in rows {
         let (forging, next) = (db.wait(forging), db.wait(next));
-        assert_eq!(
-            forging.attempt,
-            1,
+        // It may have been put back before it began; what began has ended once.
+        assert_ne!(
+            forging.failure.as_deref(),
+            Some("worker_lost"),
             "{attack}: {forging:?}\n{}",
             world.worker.log()
         );
@@ -369,7 +370,8 @@ fn variables_that_cannot_be() {
         let code = db.refused(sql, &[&session, &bad]).code;
         assert!(code.starts_with("23"), "{bad}: {code}");
     }
-    let long = json!({"A": "x".repeat(200_000)});
+    // No shell can set this one, and the kernel passes none that is so long.
+    let long = json!({"odd.name": "x".repeat(200_000)});
     let refused = db.refused(
         "select shell.run_command('/tmp', $1, 'echo never')",
         &[&long],
@@ -385,6 +387,9 @@ fn variables_that_cannot_be() {
         ("refused", 0),
         "{command:?}"
     );
+    let long = json!({"A": "x".repeat(200_000)});
+    let sql = "select output from shell.run_command('/tmp', $1, 'echo ${#A}')";
+    assert_eq!(db.one::<String>(sql, &[&long]), "200000\n");
     world.is_untouched();
 }
 

@@ -13,9 +13,9 @@ pub(super) struct Found {
 }
 
 /// The folder that was delegated to this process, as far as that can be told: the one above its own, if
-/// nothing else is in there (the process was started in a leaf of it), or else its own, if it is alone
-/// there and may move to a leaf.
-pub(super) fn delegated(may_move: bool) -> Result<Found, String> {
+/// nothing else is in there (the process was started in a leaf of it), or else its own, if nobody is there
+/// but `movers`, who may move to a leaf.
+pub(super) fn delegated(movers: &[u32]) -> Result<Found, String> {
     if Uid::effective().is_root() {
         // Root may write all of them, which says nothing about whose they are.
         return Err("to root nothing is delegated; name a folder".into());
@@ -24,7 +24,7 @@ pub(super) fn delegated(may_move: bool) -> Result<Found, String> {
     let above = own.parent().filter(|above| is_ours(above, &own));
     let path = match above {
         Some(above) => above.to_owned(),
-        None if may_move && may_write(&own) && is_alone(&own) => own,
+        None if may_write(&own) && is_left_by(movers, &own) => own,
         None => {
             return Err(format!(
                 "{} is not delegated to this process",
@@ -94,9 +94,12 @@ fn is_ours(above: &Path, own: &Path) -> bool {
             .all(|e| e.path() == own || e.file_name().to_string_lossy().starts_with(PREFIX))
 }
 
-fn is_alone(own: &Path) -> bool {
-    fs::read_to_string(own.join("cgroup.procs"))
-        .is_ok_and(|procs| procs.trim() == std::process::id().to_string())
+/// True where nobody stays when these move.
+fn is_left_by(movers: &[u32], own: &Path) -> bool {
+    fs::read_to_string(own.join("cgroup.procs")).is_ok_and(|procs| {
+        let moves = |pid: &str| pid.parse().is_ok_and(|pid: u32| movers.contains(&pid));
+        !movers.is_empty() && procs.lines().all(moves)
+    })
 }
 
 #[cfg(test)]
@@ -145,5 +148,16 @@ mod tests {
         fs::write(above.join("cgroup.procs"), "").unwrap();
         fs::create_dir(above.join("app.scope")).unwrap();
         assert!(!is_ours(above, &own), "somebody else's group");
+    }
+
+    #[test]
+    fn a_folder_is_left_by_all_who_are_in_it_or_not_at_all() {
+        let own = tempfile::tempdir().unwrap();
+        assert!(!is_left_by(&[1], own.path()), "no cgroup");
+        fs::write(own.path().join("cgroup.procs"), "1\n20\n").unwrap();
+        assert!(is_left_by(&[20, 1, 3], own.path()));
+        for some in [&[1][..], &[2, 1], &[]] {
+            assert!(!is_left_by(some, own.path()), "{some:?}");
+        }
     }
 }

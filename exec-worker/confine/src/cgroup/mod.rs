@@ -103,13 +103,23 @@ impl Cgroup {
     /// # Errors
     /// Why there is none: a sentence without its end.
     pub fn detect(may_move: bool) -> Result<Cgroup, String> {
-        let found = find::delegated(may_move)?;
+        let this = [std::process::id()];
+        let found = find::delegated(if may_move { &this } else { &[] })?;
         let cgroup = Cgroup::open(&found.path, may_move, false)?;
         if cgroup.controllers().is_empty() {
             let path = found.path.display();
             return Err(format!("{path} passes no controller on"));
         }
         Ok(cgroup)
+    }
+
+    /// The folder that would be found by a process which may move, were it in this one's place: so do
+    /// `movers`, all that take part in asking. Nothing is changed by it.
+    ///
+    /// # Errors
+    /// As of [`Cgroup::detect`].
+    pub(crate) fn would_be_found(movers: &[u32]) -> Result<PathBuf, String> {
+        find::delegated(movers).map(|found| found.path)
     }
 
     fn open(path: &Path, may_move: bool, required: bool) -> Result<Cgroup, String> {

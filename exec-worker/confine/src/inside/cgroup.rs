@@ -1,4 +1,4 @@
-//! Step 4: PID 1 joins its control group, by a descriptor that its caller has opened: the kernel asks for
+//! PID 1 joins its control group, by a descriptor that its caller has opened: the kernel asks for
 //! the opener's rights, and PID 1 has none.
 
 use std::os::fd::{OwnedFd, RawFd};

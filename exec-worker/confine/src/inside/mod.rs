@@ -1,27 +1,43 @@
 //! The helper's side, in the order in which it happens. Each step has a file.
 //!
-//! 1. [`run`]: close what was inherited, become undumpable, read the specification.
-//! 2. `namespaces`: user, pid, mount, ipc and uts namespaces; map the ids.
-//! 3. `root`: the private root.
-//! 4. `cgroup`: PID 1 joins its control group, where there is one.
-//! 5. `privileges`: PID 1 drops every capability and sets `no_new_privs`, for itself and its children.
-//! 6. `init`: PID 1 starts the shell, waits, and ends everything.
-//! 7. `shell`: the child: descriptors, rlimits, seccomp, `execve`.
+//! 1. [`run`]: close what was inherited, become undumpable.
+//! 2. `namespaces`: user, pid, mount, ipc, uts and net namespaces; map the ids. What follows is PID 1's.
+//! 3. `cgroup`: join the control group, where there is one.
+//! 4. `root`: the hostname and the part of the root that is read-only; enter it.
+//! 5. `network`: switch the loopback on; `root` again: the writable folders and `/proc`.
+//! 6. `privileges`: `no_new_privs`, and the greater part of the seccomp filter.
+//! 7. `landlock`: make the rules. Up to here nothing depends on the launch.
+//! 8. `init`: read the specification; `root`: give the writable folders its size.
+//! 9. `programs`: where there is a list, restrict the mounts to it, and the rules of step 7 too.
+//! 10. `privileges`: drop every capability.
+//! 11. `landlock`: enter the domain, after the last mount.
+//! 12. `privileges`: the rest of the seccomp filter.
+//! 13. `start`: fork for the shell. In the child, `shell`: descriptors; `rlimits`; with a list, no memory files;
+//!     the working directory; `execve`.
+//! 14. `init`: wait, with `meter` and `reap`; end everything, and report.
 //!
-//! A `server` takes the part of step 3 that is the same for everybody once, and forks for each launch;
-//! `waiting` does so from within a bash that is started already.
+//! A `server` takes steps 4 and 6 once for all, in a user and a mount namespace of its own, and forks PID 1s,
+//! each of which takes the others up to 7 before its launch is there; `waiting` does so from within a bash that
+//! is started already. A PID 1 that `clean` finds untouched goes on with step 13 for its session's next command;
+//! it may fork the shell ahead, which then reads the specification itself.
+//!
+//! The level `basic` has a way of its own, `basic`, which ends in the same step 14; and `probe` tries what
+//! this host can do of either.
 //!
 //! The process is single-threaded throughout, so that forking needs no care for locks.
 
+mod basic;
 mod cgroup;
 mod clean;
 mod clock;
 mod fault;
 mod init;
+mod landlock;
 mod meter;
 mod namespaces;
 mod network;
 mod privileges;
+mod probe;
 mod programs;
 mod reap;
 mod rlimits;
@@ -42,6 +58,8 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
+pub use self::basic::{BASIC, run as basic};
+pub use self::probe::{PROBE, run as probe};
 use self::shell::Way;
 
 use crate::error::Step;
@@ -153,7 +171,8 @@ fn once(control: &OwnedFd) -> Result<i32, Failure> {
                 .and_then(|()| root::enter_template())
                 .and_then(|()| root::add_own(&Limits::default()))
                 .and_then(|()| privileges::filter_outer())
-                .and_then(|()| init::live(control, launch, Way::Executed, false));
+                .and_then(|()| landlock::prepare(None))
+                .and_then(|rules| init::live(control, launch, rules, Way::Executed, false));
             finish(control, ended.map(|_| ()))
         }
         ForkResult::Parent { child } => {

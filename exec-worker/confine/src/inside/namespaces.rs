@@ -1,4 +1,4 @@
-//! Step 2: namespaces, as an ordinary user. Inside, the caller's user is `sandbox`, and nobody else exists.
+//! Namespaces, as an ordinary user. Inside, the caller's user is `sandbox`, and nobody else exists.
 
 use std::fs;
 
@@ -14,7 +14,8 @@ pub(super) const SANDBOX_ID: u32 = 1000;
 /// The user that root becomes: one that owns nothing.
 const NOBODY: u32 = 65_534;
 
-fn become_nobody() -> Result<(), Failure> {
+/// A user without rights, for root.
+pub(super) fn become_nobody() -> Result<(), Failure> {
     let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
     setgroups(&[]).at(Step::IdMap)?;
     setresgid(gid, gid, gid).at(Step::IdMap)?;

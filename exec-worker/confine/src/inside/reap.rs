@@ -52,8 +52,13 @@ impl Reaper {
     }
 
     /// Kills every process of the namespace in one call, which no fork outruns, and collects them all.
-    pub(super) fn end_everything(mut self) -> Usage {
+    pub(super) fn end_everything(self) -> Usage {
         let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+        self.collect_everything()
+    }
+
+    /// Collects every child, those of the dead among them, until there is none.
+    pub(super) fn collect_everything(mut self) -> Usage {
         while !matches!(self.wait(0), Err(Errno::ECHILD)) {}
         self.usage
     }

@@ -12,7 +12,8 @@ const CPU_GRACE: u64 = 1;
 /// Sets soft and hard limits alike, so that none can be raised again; but for CPU time's grace.
 pub(super) fn set(limits: &Limits) -> Result<(), Failure> {
     let wanted = [
-        (Resource::RLIMIT_CORE, 0),
+        // No core is so small, and with this very limit the host's own program for cores gets none either.
+        (Resource::RLIMIT_CORE, 1),
         (
             Resource::RLIMIT_CPU,
             limits.cpu_seconds.saturating_add(CPU_GRACE),

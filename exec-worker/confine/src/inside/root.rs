@@ -1,4 +1,4 @@
-//! Step 3: the private root.
+//! The private root.
 //!
 //! A read-only tmpfs that holds: the host's `/usr` (and what of `/bin`, `/lib`, `/sbin` is not a link into
 //! it), read-only; from `/etc` only what [`ETC`] names; a `/proc` of its own; a `/dev` with five devices;
@@ -11,7 +11,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -23,12 +23,12 @@ use crate::limits::Limits;
 use crate::spec::HOME;
 
 /// Folders of the system, and names that are links into `/usr` on a merged system.
-const SYSTEM: &[&str] = &["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+pub(super) const SYSTEM: &[&str] = &["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 /// The devices, all of them without memory or effect.
-const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
+pub(super) const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 /// What of `/etc` programs need to run; whatever is not named here is not there. Each is a mount, which
 /// every command's namespace copies.
-const ETC: &[&str] = &[
+pub(super) const ETC: &[&str] = &[
     "alternatives",
     "ld.so.cache",
     "localtime",
@@ -41,6 +41,8 @@ const PASSWD: &str = "root:x:0:0:root:/root:/usr/sbin/nologin\n\
     nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
 const GROUP: &str = "root:x:0:\nsandbox:x:1000:\nnogroup:x:65534:\n";
 const HOSTNAME: &str = "sandbox";
+/// An empty folder, where something is mounted for a moment.
+const ASIDE: &str = "/run";
 
 /// Builds the part of the root that nobody can write, and enters it; the working directory is then `/`.
 /// Sets the hostname too.
@@ -177,10 +179,9 @@ fn size(limits: &Limits) -> String {
 /// Home, `/tmp` and `/dev/shm` are folders of one tmpfs, so that one size holds for all. It is mounted where
 /// nothing else is, and can be seen there no more when they are in place.
 fn mount_own(limits: &Limits) -> io::Result<()> {
-    const AT: &str = "/run";
-    tmpfs(AT, &format!("mode=0700,{}", size(limits))).map_err(about("the writable folders"))?;
+    tmpfs(ASIDE, &format!("mode=0700,{}", size(limits))).map_err(about("the writable folders"))?;
     for (number, (at, mode)) in WRITABLE.iter().enumerate() {
-        let folder = format!("{AT}/{number}");
+        let folder = format!("{ASIDE}/{number}");
         fs::create_dir(&folder)?;
         fs::set_permissions(&folder, fs::Permissions::from_mode(*mode))?;
         mount(
@@ -193,9 +194,9 @@ fn mount_own(limits: &Limits) -> io::Result<()> {
         .map_err(io::Error::from)
         .map_err(about(at))?;
     }
-    umount2(AT, MntFlags::MNT_DETACH)
+    umount2(ASIDE, MntFlags::MNT_DETACH)
         .map_err(io::Error::from)
-        .map_err(about(AT))?;
+        .map_err(about(ASIDE))?;
     mount(
         Some("proc"),
         "/proc",
@@ -224,6 +225,31 @@ pub(super) fn resize_own(limits: &Limits) -> Result<(), Failure> {
     .map_err(|e| format!("{at}: {e}"))
     .at(Step::Root)?;
     Ok(())
+}
+
+/// A file of at most so many bytes that nobody can open by a path, and of which nothing can be executed or
+/// mapped as code.
+pub(super) fn hidden_file(bytes: usize) -> Result<fs::File, Failure> {
+    let make = || -> io::Result<fs::File> {
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        let options = format!("mode=0700,size={bytes},nr_inodes=2");
+        mount(
+            Some("tmpfs"),
+            ASIDE,
+            Some("tmpfs"),
+            flags,
+            Some(options.as_str()),
+        )?;
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_TMPFILE | libc::O_EXCL)
+            .mode(0o600)
+            .open(ASIDE)?;
+        umount2(ASIDE, MntFlags::MNT_DETACH)?;
+        Ok(file)
+    };
+    make().map_err(about(ASIDE)).at(Step::Root)
 }
 
 fn tmpfs(at: &str, options: &str) -> io::Result<()> {

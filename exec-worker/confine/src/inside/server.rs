@@ -20,7 +20,7 @@ use super::shell::Way;
 use super::start::Woken;
 use super::{
     AHEAD, At, CONTROL_FD, Failure, LAUNCH, Launch, cgroup, close_from, exit, fault, finish, hide,
-    init, privileges, receive_any, refuse, root, waiting,
+    init, landlock, privileges, receive_any, refuse, root, waiting,
 };
 use crate::error::Step;
 use crate::limits::Limits;
@@ -154,8 +154,8 @@ fn fork_init(socket: RawFd, way: Way) -> Result<Forked, Failure> {
                 spec,
                 state,
             };
-            let ready = ready.and(received.joined);
-            match ready.and_then(|()| init::live(&control, launch, way, true)) {
+            let ready = ready.and_then(|rules| received.joined.map(|()| rules));
+            match ready.and_then(|rules| init::live(&control, launch, rules, way, true)) {
                 Ok(Some(woken)) => Ok(Forked::Here(woken)),
                 Ok(None) => finish(&control, Ok(())),
                 Err(failure) => finish(&control, Err(failure)),
@@ -165,11 +165,12 @@ fn fork_init(socket: RawFd, way: Way) -> Result<Forked, Failure> {
     }
 }
 
-/// All of the confinement that does not depend on the launch.
-fn become_init() -> Result<(), Failure> {
+/// All of the confinement that does not depend on the launch; and what is left to be entered.
+fn become_init() -> Result<Option<landlock::Rules>, Failure> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).at(Step::Init)?;
     // SAFETY: no handler is installed.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.at(Step::Init)?;
     namespaces::map_ids(SANDBOX_ID, SANDBOX_ID)?;
-    root::add_own(&Limits::default())
+    root::add_own(&Limits::default())?;
+    landlock::prepare(None)
 }

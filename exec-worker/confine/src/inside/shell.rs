@@ -1,4 +1,4 @@
-//! Step 7: the child that becomes the shell.
+//! The child that becomes the shell.
 
 use std::convert::Infallible;
 use std::ffi::CStr;
@@ -6,13 +6,13 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, execve, setsid};
 
-use super::{At, Failure, fault, rlimits, standard};
+use super::{At, Failure, fault, privileges, rlimits, standard};
 use crate::error::Step;
 use crate::shell::{COMMAND_FD, SCRIPT_FD, executed, state_fd};
 use crate::spec::{HOME, Spec};
@@ -31,8 +31,12 @@ pub(super) fn wake(spec: &Spec, state: &OwnedFd) -> Result<(), Failure> {
     confine(spec, state)
 }
 
-/// Takes every step up to the command, and executes the shell; returns only where one fails.
-pub(super) fn execute(spec: &Spec, state: &OwnedFd) -> Result<Infallible, Failure> {
+/// Takes every step up to the command, and executes the shell after a `last` one; returns only where one fails.
+pub(super) fn execute(
+    spec: &Spec,
+    state: &OwnedFd,
+    last: impl Fn() -> Result<(), Failure>,
+) -> Result<Infallible, Failure> {
     let shell = executed(spec);
     place(&memory_file(c"state", &shell.script)?, SCRIPT_FD)?;
     if let Some(command) = shell.by_descriptor {
@@ -42,6 +46,7 @@ pub(super) fn execute(spec: &Spec, state: &OwnedFd) -> Result<Infallible, Failur
     // Rust's runtime ignores SIGPIPE, and what is ignored stays so across execve.
     // SAFETY: no handler is installed, only the default.
     unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.at(Step::Fork)?;
+    last()?;
     execve(&shell.program, &shell.argv, &shell.envp)
         .map_err(|e| format!("{}: {e}", shell.program.to_string_lossy()))
         .at(Step::Exec)
@@ -61,6 +66,10 @@ fn confine(spec: &Spec, state: &OwnedFd) -> Result<(), Failure> {
     place(&null, 0)?;
     // Only now: the numbers above may lie past the limit on descriptors.
     rlimits::set(&spec.limits)?;
+    if spec.programs.is_some() {
+        // Only now: its scripts are memory files.
+        privileges::filter_memory_files()?;
+    }
     enter_cwd(&spec.cwd)?;
     fault::point(Step::Exec)
 }
@@ -79,9 +88,13 @@ fn enter_cwd(cwd: &CStr) -> Result<(), Failure> {
 }
 
 pub(super) fn memory_file(name: &CStr, bytes: &[u8]) -> Result<OwnedFd, Failure> {
-    let fd = memfd_create(name, MFdFlags::MFD_CLOEXEC).at(Step::Descriptors)?;
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let fd = memfd_create(name, flags).at(Step::Descriptors)?;
     let mut file = std::fs::File::from(fd);
     file.write_all(bytes).at(Step::Descriptors)?;
+    // A command could open it again, and write a program into it.
+    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).at(Step::Descriptors)?;
     std::io::Seek::rewind(&mut file).at(Step::Descriptors)?;
     Ok(file.into())
 }

@@ -1,4 +1,4 @@
-//! Step 9: the shell's process. It is forked from a bash that waits, for a launch in hand or ahead of the next
+//! The shell's process. It is forked from a bash that waits, for a launch in hand or ahead of the next
 //! one; or it executes its shell.
 
 use std::ffi::CString;
@@ -50,6 +50,14 @@ pub(super) struct Taken {
     state: OwnedFd,
 }
 
+impl Taken {
+    /// Has the shell write its state to another file; returns the caller's.
+    pub(super) fn replace_state(&mut self, state: &OwnedFd) -> Result<OwnedFd, Failure> {
+        let state = lift(state).at(Step::Descriptors)?;
+        Ok(std::mem::replace(&mut self.state, state))
+    }
+}
+
 /// What a forked child says by its pipe, before it closes it as the shell.
 #[derive(Serialize, Deserialize)]
 enum Word {
@@ -75,7 +83,8 @@ pub(super) fn at_once(taken: Taken, way: Way) -> Result<Started, Failure> {
     let started = if way == Way::Waiting && waiting_session(&taken.spec).is_some() {
         fork_shell(|| Ok(Some(taken)))?
     } else {
-        spawn_shell(&taken)?
+        let shell = spawn_shell(&taken.spec, &taken.state, || Ok(()))?;
+        Started::Child(shell, taken.spec.limits)
     };
     match started {
         Started::Nowhere => return Err((Step::Fork, "the shell's process died".into())),
@@ -85,18 +94,20 @@ pub(super) fn at_once(taken: Taken, way: Way) -> Result<Started, Failure> {
     Ok(started)
 }
 
-/// Starts the shell of the next launch that comes by `control`; where it is forked, possibly `ahead` of it.
-pub(super) fn next(control: &OwnedFd, way: Way, ahead: bool) -> Result<Started, Failure> {
-    if way == Way::Executed {
-        return match receive_launch(control)? {
-            Some(taken) => at_once(taken, way),
-            None => Ok(Started::Nowhere),
-        };
-    }
+/// Forks the shell of the next launch that comes by `control`, possibly `ahead` of it.
+pub(super) fn fork_next(
+    control: &OwnedFd,
+    ahead: bool,
+    begin: impl FnOnce(&Spec) -> Result<(), Failure>,
+) -> Result<Started, Failure> {
     if !ahead {
         wait_for(control)?;
     }
-    fork_shell(|| receive_launch(control))
+    fork_shell(|| {
+        let taken = receive_launch(control)?;
+        taken.as_ref().map_or(Ok(()), |taken| begin(&taken.spec))?;
+        Ok(taken)
+    })
 }
 
 /// Neither PID 1 nor its parent may hold a pipe open whose end the caller waits for. Standard input, which
@@ -108,7 +119,8 @@ pub(super) fn drop_outputs() {
     }
 }
 
-fn receive_launch(control: &OwnedFd) -> Result<Option<Taken>, Failure> {
+/// The next launch that comes by `control`, taken; `None` at the end.
+pub(super) fn receive_launch(control: &OwnedFd) -> Result<Option<Taken>, Failure> {
     let Some([stdout, stderr, spec, state]) = receive(control.as_raw_fd())? else {
         return Ok(None);
     };
@@ -142,18 +154,23 @@ fn take_outputs([stdout, stderr]: [OwnedFd; 2]) -> Result<(), Failure> {
 }
 
 /// Out of the way of the numbers that the shell's scripts know.
-fn lift(fd: &OwnedFd) -> nix::Result<OwnedFd> {
+pub(super) fn lift(fd: &OwnedFd) -> nix::Result<OwnedFd> {
     let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(ABOVE_THE_SHELLS))?;
     // SAFETY: the kernel has just returned this descriptor to us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// As posix_spawn does, for a fork would copy this process' memory only for it to be thrown away.
-fn spawn_shell(Taken { spec, state }: &Taken) -> Result<Started, Failure> {
+/// As posix_spawn does, for a fork would copy this process' memory only for it to be thrown away. The child
+/// takes a `last` step before it executes.
+pub(super) fn spawn_shell(
+    spec: &Spec,
+    state: &OwnedFd,
+    last: impl Fn() -> Result<(), Failure>,
+) -> Result<Pid, Failure> {
     let mut stack = vec![0; STACK_BYTES];
     let mut failed = None;
     let child = Box::new(|| {
-        failed = shell::execute(spec, state).err();
+        failed = shell::execute(spec, state, &last).err();
         126
     });
     fault::point(Step::Fork)?;
@@ -164,8 +181,7 @@ fn spawn_shell(Taken { spec, state }: &Taken) -> Result<Started, Failure> {
     match (failed, pid) {
         (Some(failure), _) => Err(failure),
         // No point where it fails: the command may be running.
-        (None, Err(e)) => Err((Step::Fork, e.to_string())),
-        (None, Ok(pid)) => Ok(Started::Child(pid, spec.limits.clone())),
+        (None, pid) => pid.map_err(|e| (Step::Fork, e.to_string())),
     }
 }
 
@@ -219,7 +235,7 @@ fn become_shell(
     };
     say_taken(spec.limits.clone());
     let Some(session) = waiting_session(&spec) else {
-        match shell::execute(&spec, &state)? {}
+        match shell::execute(&spec, &state, || Ok(()))? {}
     };
     shell::wake(&spec, &state)?;
     let woken = Woken {

@@ -17,11 +17,9 @@ const BASH_WAIT: &str = include_str!("bash/wait.sh");
 const BASH_WATCH: &str = include_str!("bash/watch.sh");
 const SH_PROLOGUE: &str = include_str!("sh.sh");
 
-/// An argument or variable may have 128 KiB (`MAX_ARG_STRLEN`); a longer command travels by descriptor.
+/// An argument or variable may have 128 KiB (`MAX_ARG_STRLEN`); a longer command travels by descriptor, and a
+/// longer variable is set by the script.
 const LONGEST_ARGUMENT: usize = 120 << 10;
-
-/// A larger environment may be more than the kernel gives a program.
-const LONGEST_ENVIRONMENT: usize = 1 << 20;
 
 /// Variables that change how bash starts, or that it cannot take from its environment. They are set by
 /// the script instead, when it has started.
@@ -68,7 +66,7 @@ pub(crate) fn executed(spec: &Spec) -> Executed<'_> {
     let mut envp: Vec<CString> = spec
         .env
         .iter()
-        .filter(|(name, _)| !by_script(name) && !is_ours(name))
+        .filter(|(name, value)| !by_script(name, value) && !is_ours(name))
         .map(|(name, value)| variable(name, value))
         .collect();
     if spec.shell == Shell::Bash {
@@ -97,7 +95,7 @@ fn bash(spec: &Spec) -> (Vec<CString>, Vec<u8>, Option<&CStr>) {
     script += &constant_part();
     script += &format!("exec {SCRIPT_FD}<&-\n");
     let mut script = script.into_bytes();
-    session_part(spec, |name, _| by_script(name), &mut script);
+    session_part(spec, by_script, &mut script);
     let command = if long {
         c_string("builtin eval \"$__pg_shell_command\"")
     } else {
@@ -109,7 +107,7 @@ fn bash(spec: &Spec) -> (Vec<CString>, Vec<u8>, Option<&CStr>) {
 
 fn sh(spec: &Spec) -> (Vec<CString>, Vec<u8>, Option<&CStr>) {
     let mut script = Vec::from(SH_PROLOGUE);
-    export(spec, |name, _| by_script(name), &mut script);
+    export(spec, by_script, &mut script);
     script.extend_from_slice(&spec.shell_state);
     let run = format!(". /proc/self/fd/{SCRIPT_FD}; . /proc/self/fd/{COMMAND_FD}");
     let argv = vec![c_string("sh"), c_string("-c"), c_string(run)];
@@ -132,25 +130,12 @@ pub(crate) fn waiting_environment() -> Vec<CString> {
 
 /// The session's part for a bash that waits; `None` where only bash's own start can take a variable over.
 pub(crate) fn waiting_session(spec: &Spec) -> Option<Vec<u8>> {
-    let settable = |name: &CStr| {
-        let name = name.to_str().unwrap_or_default();
-        is_name(name) && !OF_THE_SHELL.contains(&name)
-    };
-    let fits =
-        |name: &CStr, value: &CStr| name.count_bytes() + value.count_bytes() < LONGEST_ARGUMENT;
-    let total: usize = spec
-        .env
-        .iter()
-        .map(|(n, v)| n.count_bytes() + v.count_bytes())
-        .sum();
     let can = spec.shell == Shell::Bash
-        && total < LONGEST_ENVIRONMENT
         && spec
             .env
             .iter()
-            .all(|(name, value)| (settable(name) || by_script(name)) && fits(name, value));
+            .all(|(name, value)| is_settable(name) || by_script(name, value));
     if !can {
-        // The kernel says whether this is too much.
         return None;
     }
     let mut script = Vec::new();
@@ -208,8 +193,18 @@ pub(super) fn is_read_only(name: &CStr) -> bool {
     READ_ONLY.contains(&name.to_bytes())
 }
 
-pub(super) fn by_script(name: &CStr) -> bool {
-    NOT_BY_ENVIRONMENT.contains(&name.to_bytes()) || is_read_only(name)
+pub(super) fn by_script(name: &CStr, value: &CStr) -> bool {
+    let is_long = name.count_bytes() + value.count_bytes() > LONGEST_ARGUMENT;
+    // Else no shell would start that could unset it.
+    NOT_BY_ENVIRONMENT.contains(&name.to_bytes())
+        || is_read_only(name)
+        || (is_long && is_settable(name))
+}
+
+/// True for what a script can set, and the shell does not set itself.
+fn is_settable(name: &CStr) -> bool {
+    let name = name.to_str().unwrap_or_default();
+    is_name(name) && !OF_THE_SHELL.contains(&name)
 }
 
 fn variable(name: &CStr, value: &CStr) -> CString {

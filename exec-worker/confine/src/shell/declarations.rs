@@ -20,7 +20,7 @@ impl Declaration {
 }
 
 /// Splits at newlines that stand outside quotes.
-fn logical_lines(text: &[u8]) -> Vec<&[u8]> {
+pub(super) fn logical_lines(text: &[u8]) -> Vec<&[u8]> {
     let mut lines = Vec::new();
     let (mut start, mut at) = (0, 0);
     while at < text.len() {

@@ -13,7 +13,7 @@ use crate::spec::Spec;
 /// Where it does not.
 pub fn check(spec: &Spec) {
     let shell = executed(spec);
-    check_script(spec, &shell.script, |name, _| by_script(name));
+    check_script(spec, &shell.script, by_script);
     assert!(shell.argv.iter().any(|a| a.as_bytes() == b"-c"));
     if let Some(script) = waiting_session(spec) {
         check_script(spec, &script, |name, value| {

@@ -2,7 +2,7 @@
 //!
 //! bash reads a script named by `BASH_ENV` before the command: `bash/begin.sh`, then
 //! the session's state. The command itself is `bash -c`'s argument, run by the shell as by any other, and
-//! an EXIT trap writes the state to a pipe. Where there is no bash, sh does the same with less: functions
+//! an EXIT trap writes the state to a file without a path. Where there is no bash, sh does the same with less: functions
 //! and unexported variables cannot be listed there, and a command's own EXIT trap takes the place of ours.
 
 mod assemble;

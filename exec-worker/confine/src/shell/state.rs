@@ -3,7 +3,7 @@
 //! The text comes from inside the confinement and is believed for nothing but its own session's sake:
 //! it is only ever read again inside the same confinement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::declarations::{self, Declaration, is_name};
 use super::{OURS, STATE_BEGIN, STATE_END, Shell};
@@ -120,11 +120,24 @@ impl State {
             ] => {
                 let mut script = Vec::new();
                 let env = variables(Shell::Bash, declared, before, &mut script);
-                script.extend(declarations::without_functions(functions, |name| {
+                let functions = declarations::without_functions(functions, |name| {
                     name.starts_with(OURS) || name == "trap"
-                }));
-                script.extend_from_slice(aliases);
-                mask(umask, &mut script);
+                });
+                // By the builtins from here on: a function may have their name, or an alias.
+                let extended = has_extended_pattern(&functions);
+                if extended {
+                    script.extend_from_slice(b"builtin shopt -s extglob\n");
+                }
+                script.extend(functions);
+                if extended {
+                    script.extend_from_slice(b"builtin shopt -u extglob\n");
+                }
+                for line in declarations::logical_lines(aliases) {
+                    script.extend_from_slice(b"builtin ");
+                    script.extend_from_slice(line);
+                    script.push(b'\n');
+                }
+                mask("builtin umask", umask, &mut script);
                 changed(
                     shopts0,
                     shopts,
@@ -154,7 +167,7 @@ impl State {
                     script.extend_from_slice(line);
                     script.push(b'\n');
                 }
-                mask(umask, &mut script);
+                mask("umask", umask, &mut script);
                 for line in options
                     .split(|&c| c == b'\n')
                     .filter(|l| l.starts_with(b"set -o"))
@@ -236,14 +249,20 @@ fn variables(
             continue;
         };
         exported.push(d.name.clone());
-        if d.attributes != "x" {
-            script.extend_from_slice(format!("declare -{} {}\n", d.attributes, d.name).as_bytes());
-        }
-        if d.name == "OLDPWD" {
+        let of_the_script = d.name == "OLDPWD";
+        if of_the_script {
             script.extend_from_slice(
                 format!("export OLDPWD={}\n", super::prepare::quote(value)).as_bytes(),
             );
-        } else if base.get(d.name.as_str()) != Some(&value) || before.contains_key(&d.name) {
+        }
+        // It may say that the value is not to change any more.
+        if d.attributes != "x" {
+            script.extend_from_slice(format!("declare -{} {}\n", d.attributes, d.name).as_bytes());
+        }
+        if of_the_script {
+            continue;
+        }
+        if base.get(d.name.as_str()) != Some(&value) || before.contains_key(&d.name) {
             env.insert(d.name, value.to_owned());
         }
     }
@@ -272,10 +291,18 @@ fn is_default(d: &Declaration) -> bool {
     }
 }
 
-fn mask(field: &[u8], script: &mut Vec<u8>) {
+/// True for what may be a pattern that bash parses with `extglob` only.
+fn has_extended_pattern(functions: &[u8]) -> bool {
+    functions
+        .windows(2)
+        .any(|pair| b"?*+@!".contains(&pair[0]) && pair[1] == b'(')
+}
+
+fn mask(command: &str, field: &[u8], script: &mut Vec<u8>) {
     let digits = field.strip_suffix(b"\n").unwrap_or(field);
     if digits != b"0022" && !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) {
-        script.extend_from_slice(b"umask ");
+        script.extend_from_slice(command.as_bytes());
+        script.push(b' ');
         script.extend_from_slice(digits);
         script.push(b'\n');
     }
@@ -283,7 +310,8 @@ fn mask(field: &[u8], script: &mut Vec<u8>) {
 
 /// Lines that turn the options of `before` into those of `after`; both are lists with colons.
 fn changed(before: &[u8], after: &[u8], on: &str, off: &str, script: &mut Vec<u8>) {
-    let list = |field: &[u8]| -> Vec<String> {
+    // Sets, for what a command has written itself may name millions.
+    let list = |field: &[u8]| -> BTreeSet<String> {
         let text = String::from_utf8_lossy(field).into_owned();
         text.split(':')
             .filter(|o| {
@@ -295,10 +323,10 @@ fn changed(before: &[u8], after: &[u8], on: &str, off: &str, script: &mut Vec<u8
             .collect()
     };
     let (before, after) = (list(before), list(after));
-    for option in after.iter().filter(|o| !before.contains(o)) {
+    for option in after.difference(&before) {
         script.extend_from_slice(format!("{on} {option}\n").as_bytes());
     }
-    for option in before.iter().filter(|o| !after.contains(o)) {
+    for option in before.difference(&after) {
         script.extend_from_slice(format!("{off} {option}\n").as_bytes());
     }
 }

@@ -1,5 +1,9 @@
 //! Runs a command as the worker does, and keeps its state as a session does.
 
+#[allow(dead_code)] // Of the tests of control groups.
+pub mod delegated;
+pub mod host;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::OnceLock;

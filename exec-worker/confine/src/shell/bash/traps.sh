@@ -1,5 +1,6 @@
 # What a command's first use of `trap` brings. The EXIT trap is taken, so the user's own is kept aside and
-# run from it. In a subshell it is not.
+# run from it. In a subshell it is not. Other traps end before the state is written:
+# they would print into it.
 # shellcheck shell=bash disable=SC2064,SC2154
 
 __pg_shell_return() { builtin return "$1"; }
@@ -15,7 +16,7 @@ __pg_shell_bye() {
 
 __pg_shell_watch() {
   builtin trap '{ __pg_shell_code=$? __pg_shell_flags=$- __pg_shell_options=$SHELLOPTS __pg_shell_shopts=$BASHOPTS
-builtin set +xv; } 2>/dev/null
+builtin trap - DEBUG ERR RETURN; builtin set +xv; } 2>/dev/null
 __pg_shell_bye' EXIT
 }
 

@@ -1,10 +1,7 @@
-//! Limits: what may be asked for, which of them holds, and how a command ends that runs into one.
+//! Limits: what may be asked for, and which of all that are set holds.
 
-use std::sync::{Mutex, MutexGuard, OnceLock};
-
-use pg_shell_tests::{Cluster, Command, Db, Worker};
+use pg_shell_tests::{Cluster, Db, shared};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 const KEYS: [(&str, i64, i64); 8] = [
     ("wall_seconds", 1, 86_400),
@@ -16,37 +13,6 @@ const KEYS: [(&str, i64, i64); 8] = [
     ("disk_bytes", 64 << 10, 1 << 40),
     ("output_bytes", 1, 64 << 20),
 ];
-
-/// A connection to a cluster without a worker, and the promise that no other test writes to it meanwhile.
-fn alone() -> (Db, MutexGuard<'static, ()>) {
-    static SHARED: OnceLock<Cluster> = OnceLock::new();
-    static ALONE: Mutex<()> = Mutex::new(());
-    let alone = ALONE
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
-    (SHARED.get_or_init(Cluster::new).db(), alone)
-}
-
-fn with_worker() -> &'static Cluster {
-    static SHARED: OnceLock<(Cluster, Worker)> = OnceLock::new();
-    let (cluster, _) = SHARED.get_or_init(|| {
-        let cluster = Cluster::new();
-        let worker = cluster.worker(&["--concurrency", "4"]);
-        (cluster, worker)
-    });
-    cluster
-}
-
-fn submit(db: &Db, user: Uuid, command: &str, limits: &Value) -> i64 {
-    db.one(
-        "select shell.submit_command(user_id => $1, command => $2, limits => $3)",
-        &[&user, &command, limits],
-    )
-}
-
-fn finish(db: &Db, user: Uuid, command: &str, limits: &Value) -> Command {
-    db.wait(submit(db, user, command, limits))
-}
 
 /// What a worker is handed for the next command in the queue, in the order of [`KEYS`].
 fn claimed(db: &Db) -> [i64; 8] {
@@ -68,7 +34,7 @@ fn defaults(db: &Db) -> [i64; 8] {
 
 #[test]
 fn what_is_no_object_of_limits_is_refused() {
-    let (db, _alone) = alone();
+    let (db, _alone) = shared::alone();
     let user = db.user("wrong limits");
     let long = "x".repeat(100_000);
     let deep = format!(
@@ -157,12 +123,37 @@ fn what_is_no_object_of_limits_is_refused() {
 }
 
 #[test]
+fn run_command_refuses_what_are_no_limits() {
+    let (db, _alone) = shared::alone();
+    for limits in [
+        "null",
+        "[]",
+        "5",
+        "\"x\"",
+        "{\"a\": 1}",
+        "{\"processes\": 0}",
+        "{\"processes\": -1}",
+        "{\"processes\": 1.5}",
+        "{\"processes\": \"5\"}",
+        "{\"processes\": null}",
+        "{\"processes\": [5]}",
+        "{\"processes\": 1e400}",
+        "{\"processes\": 99999999999999999999}",
+        "{\"memory_bytes\": 1}",
+    ] {
+        let sql = format!("select shell.run_command('/', '{{}}', 'true', '{limits}')");
+        db.refused_with_hint(&sql, "PS016");
+    }
+    db.run("select shell.run_command('/', '{}', 'true', null), shell.run_command('/', '{}', 'true', '{}')");
+}
+
+#[test]
 fn every_limit_may_be_asked_for_within_its_range() {
-    let (db, _alone) = alone();
+    let (db, _alone) = shared::alone();
     let user = db.user("right limits");
     for (key, least, most) in KEYS {
         for value in [least, most] {
-            let id = submit(&db, user, "true", &json!({ key: value }));
+            let id = db.submit_limited(user, "true", &json!({ key: value }));
             let sql = format!("select (limits).{key} from shell.commands where id = $1");
             assert_eq!(db.one::<i64>(&sql, &[&id]), value);
             db.cancel(id);
@@ -207,7 +198,7 @@ fn every_limit_may_be_asked_for_within_its_range() {
 
 #[test]
 fn nobody_asks_for_more_than_the_sandbox_has() {
-    let (db, _alone) = alone();
+    let (db, _alone) = shared::alone();
     let user = db.user("greedy");
     db.limit(user, "memory_bytes", 64 << 20);
     let asks = |limits: Value| {
@@ -234,7 +225,7 @@ fn nobody_asks_for_more_than_the_sandbox_has() {
 
 #[test]
 fn the_least_of_maximum_sandbox_or_default_and_command_holds() {
-    let (db, _alone) = alone();
+    let (db, _alone) = shared::alone();
     for (at, (key, least, most)) in KEYS.into_iter().enumerate() {
         let default = defaults(&db)[at];
         let (less, more) = (least + 1, default * 2);
@@ -261,7 +252,7 @@ fn the_least_of_maximum_sandbox_or_default_and_command_holds() {
                 db.limit(user, key, value);
             }
             let asked = command.map_or(json!({}), |value| json!({ key: value }));
-            let id = submit(&db, user, "true", &asked);
+            let id = db.submit_limited(user, "true", &asked);
             let maximum = maximum.map_or(json!({}), |value| json!({ key: value }));
             db.run(&format!("set pg_shell.max_limits = '{maximum}'"));
             let mut expected = defaults(&db);
@@ -351,106 +342,6 @@ fn a_maximum_that_cannot_be_read_lets_nothing_run() {
 }
 
 #[test]
-fn each_limit_that_a_command_asked_for_ends_it_and_says_so() {
-    let db = with_worker().db();
-    let user = db.user("each limit");
-    let cases = [
-        (
-            json!({"wall_seconds": 1}),
-            "echo kept; sleep 1000",
-            "timeout",
-            "The command took longer than 1 second and was ended.",
-        ),
-        (
-            json!({"cpu_seconds": 1}),
-            "echo kept; while :; do :; done",
-            "limit",
-            "The command used more than 1 second of CPU and was ended.",
-        ),
-        (
-            json!({"cpu_seconds": 1}),
-            "echo kept; sh -c 'while :; do :; done' 2>/dev/null",
-            "limit",
-            "The command used more than 1 second of CPU and was ended.",
-        ),
-        (
-            json!({"memory_bytes": 64 << 20}),
-            "echo kept; tail /dev/zero 2>/dev/null",
-            "out_of_memory",
-            "The command ran out of memory: it may use 67108864 bytes.",
-        ),
-        (
-            json!({"cpu_seconds": 2}),
-            "echo kept; for i in {1..50}; do timeout 0.5 sh -c 'while :; do :; done'; done",
-            "limit",
-            "The command used more than 2 seconds of CPU and was ended.",
-        ),
-        (
-            json!({"memory_bytes": 64 << 20}),
-            "echo kept; for i in {1..4}; do perl -e '$x = q(x); $x x= 30 << 20; sleep 1000' & done; wait",
-            "out_of_memory",
-            "The command ran out of memory: it may use 67108864 bytes.",
-        ),
-        (
-            json!({"file_size_bytes": 65536}),
-            "echo kept; printf '%70000s' x >/tmp/file",
-            "limit",
-            "A process of the command wrote more than 65536 bytes into one file and was ended.",
-        ),
-        (
-            json!({"output_bytes": 5}),
-            "echo kept; echo lost",
-            "limit",
-            "The command printed more than 5 bytes and was ended; the first 5 are kept.",
-        ),
-    ];
-    for (limits, command, failure, reason) in cases {
-        let command = finish(&db, user, command, &limits);
-        assert_eq!(
-            (command.why(), command.reason()),
-            (failure, reason),
-            "{command:?}"
-        );
-        assert_eq!(command.stdout.as_deref(), Some("kept\n"), "{command:?}");
-    }
-    assert_eq!(
-        db.finish(user, "ulimit -n").text(),
-        format!("{}\n", defaults(&db)[4]),
-        "the next command has the usual limits"
-    );
-}
-
-#[test]
-fn the_limits_that_only_say_no_are_left_to_the_command() {
-    let db = with_worker().db();
-    let user = db.user("no");
-    let disk = finish(
-        &db,
-        user,
-        "head -c 1000000 /dev/zero >/tmp/file",
-        &json!({"disk_bytes": 65536}),
-    );
-    assert_eq!(disk.why(), "exit");
-    assert!(disk.text().contains("No space left"), "{disk:?}");
-    let files = finish(
-        &db,
-        user,
-        "for i in {10..60}; do eval \"exec $i</dev/null\" || exit 9; done",
-        &json!({"open_files": 32}),
-    );
-    assert_eq!((files.why(), files.exit_code), ("exit", Some(9)));
-    assert!(files.text().contains("file descriptor"), "{files:?}");
-    let processes = finish(
-        &db,
-        user,
-        "sleep 1000 & sleep 1000 & sleep 1000",
-        &json!({"processes": 2, "wall_seconds": 2}),
-    );
-    assert_eq!(processes.why(), "timeout");
-    assert!(processes.text().contains("fork"), "{processes:?}");
-}
-
-#[test]
 fn a_workers_own_maximum_binds_and_no_row_is_trusted() {
     let cluster = Cluster::new();
     let db = cluster.db();
@@ -483,9 +374,8 @@ fn a_workers_own_maximum_binds_and_no_row_is_trusted() {
     drop(worker);
 
     for wrong in ["{\"open_files\": 1}", "{\"files\": 100}", "100", "[]", ""] {
-        let worker = cluster.starting_worker(&["--max-limits", wrong]);
-        assert_eq!(worker.wait().code(), Some(2), "{wrong}");
-        assert!(worker.log().contains("--max-limits"), "{}", worker.log());
+        let log = cluster.starting_worker(&["--max-limits", wrong]).refusal();
+        assert!(log.contains("--max-limits"), "{wrong}: {log}");
     }
 }
 
@@ -497,117 +387,6 @@ fn a_maximum_of_the_database_binds_submitted_commands() {
     let _worker = cluster.worker(&[]);
     let user = db.user("bound");
     db.limit(user, "open_files", 2000);
-    let command = finish(&db, user, "ulimit -n", &json!({"open_files": 1000}));
+    let command = db.finish_limited(user, "ulimit -n", &json!({"open_files": 1000}));
     assert_eq!(command.text(), "50\n");
-}
-
-#[test]
-fn a_replay_has_the_limits_of_the_original() {
-    let db = with_worker().db();
-    let user = db.user("replayed");
-    let original = finish(&db, user, "ulimit -n", &json!({"open_files": 77}));
-    assert_eq!(original.text(), "77\n");
-    let session: Uuid = db.one(
-        "select shell.replay_session(environment_id) from shell.commands where id = $1",
-        &[&original.id],
-    );
-    let replay: i64 = db.one(
-        "select max(id) from shell.commands where environment_id = $1",
-        &[&session],
-    );
-    assert_eq!(db.wait(replay).text(), "77\n");
-}
-
-/// What `run_command` returns, and its warnings.
-fn run_command(cluster: &Cluster, set: &str, command: &str, limits: &str) -> (String, String) {
-    let call = format!(
-        "select exit_code, output from shell.run_command('/tmp', '{{}}', $c${command}$c$, '{limits}')"
-    );
-    let arguments = [
-        "-X", "-A", "-t", "-q", "-d", "pg_shell", "-c", set, "-c", &call,
-    ];
-    let output = cluster.client("psql", &arguments);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (text(&output.stdout), text(&output.stderr))
-}
-
-#[test]
-fn run_command_ends_at_each_limit_too_and_warns() {
-    let cluster = with_worker();
-    let cases = [
-        (
-            "{\"wall_seconds\": 1}",
-            "echo kept; sleep 1000",
-            124,
-            "took longer than 1 second",
-        ),
-        (
-            "{\"cpu_seconds\": 1}",
-            "echo kept; while :; do :; done",
-            152,
-            "more than 1 second of CPU",
-        ),
-        (
-            "{\"memory_bytes\": 67108864}",
-            "echo kept; tail /dev/zero 2>&-",
-            1,
-            "ran out of memory",
-        ),
-        (
-            "{\"file_size_bytes\": 65536}",
-            "echo kept; printf '%70000s' x >file",
-            153,
-            "into one file",
-        ),
-        (
-            "{\"output_bytes\": 5}",
-            "echo kept; echo lost",
-            137,
-            "printed more than 5 bytes",
-        ),
-    ];
-    for (limits, command, code, warning) in cases {
-        let (row, warnings) = run_command(cluster, "", command, limits);
-        assert_eq!(row, format!("{code}|kept\n\n"), "{warnings}");
-        assert!(warnings.contains("WARNING"), "{warnings}");
-        assert!(warnings.contains(warning), "{warnings}");
-        // The same as a maximum, with more asked for.
-        let set = format!("set pg_shell.max_limits = '{limits}'");
-        let (row, warnings) = run_command(cluster, &set, command, "{\"wall_seconds\": 3600}");
-        assert_eq!(row, format!("{code}|kept\n\n"), "{warnings}");
-        assert!(warnings.contains(warning), "{warnings}");
-    }
-    let (row, warnings) = run_command(cluster, "", "ulimit -n", "{\"open_files\": 50}");
-    assert_eq!((row.as_str(), warnings.as_str()), ("0|50\n\n", ""));
-    let (row, _) = run_command(cluster, "", "ulimit -n", "{\"open_files\": 60000}");
-    assert_eq!(
-        row,
-        format!("0|{}\n\n", defaults(&cluster.db())[4]),
-        "never more"
-    );
-}
-
-#[test]
-fn run_command_refuses_what_are_no_limits() {
-    let (db, _alone) = alone();
-    for limits in [
-        "null",
-        "[]",
-        "5",
-        "\"x\"",
-        "{\"a\": 1}",
-        "{\"processes\": 0}",
-        "{\"processes\": -1}",
-        "{\"processes\": 1.5}",
-        "{\"processes\": \"5\"}",
-        "{\"processes\": null}",
-        "{\"processes\": [5]}",
-        "{\"processes\": 1e400}",
-        "{\"processes\": 99999999999999999999}",
-        "{\"memory_bytes\": 1}",
-    ] {
-        let sql = format!("select shell.run_command('/', '{{}}', 'true', '{limits}')");
-        db.refused_with_hint(&sql, "PS016");
-    }
-    db.run("select shell.run_command('/', '{}', 'true', null), shell.run_command('/', '{}', 'true', '{}')");
 }
