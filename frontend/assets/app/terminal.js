@@ -10,6 +10,8 @@ const outputs = new Map();
 // Commands that the stream has told of and the page does not show yet, and those of them that have ended.
 const missing = new Set();
 const over = new Set();
+// Those that are being fetched.
+const asked = new Set();
 // How many are being sent: these come by themselves, and the stream may be faster.
 let sending = 0;
 let stick;
@@ -129,9 +131,11 @@ async function ended(id) {
 // Puts a command as it is now into the log; false if it cannot be had. Not by htmx.ajax: that sends one request at a
 // time, and forgets all that wait but the last.
 async function fresh(id) {
-  const response = await fetch(`/page/command/${id}`).catch(() => null);
-  if (!response?.ok) return false;
-  const html = await response.text();
+  if (asked.has(id)) return false;
+  asked.add(id);
+  const html = await fetch(`/page/command/${id}`).then((response) => response.ok && response.text(), () => "");
+  asked.delete(id);
+  if (!html) return false;
   const article = find(id);
   const next = [...document.querySelectorAll("#log .command")].find((other) => Number(other.dataset.id) > id);
   if (article) htmx.swap(article, html, { swapStyle: "outerHTML" });

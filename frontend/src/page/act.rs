@@ -33,7 +33,7 @@ pub async fn run(State(server): State<Arc<Server>>, request: Request) -> Respons
         sql.push("::uuid)::text");
         let id: i64 = visit.act(&sql).await?;
         match session {
-            Some(_) => one(&visit, id.to_string(), false, false).await,
+            Some(_) => one(&visit, id.to_string(), false).await,
             None => Ok(go("/")),
         }
     })
@@ -55,7 +55,7 @@ pub async fn again(
         sql.value(id);
         sql.push("::bigint");
         let id: Option<i64> = visit.act(&sql).await?;
-        one(&visit, id.ok_or_else(|| super::visit::missing("command"))?.to_string(), false, false).await
+        one(&visit, id.ok_or_else(|| super::visit::missing("command"))?.to_string(), false).await
     })
     .await
 }

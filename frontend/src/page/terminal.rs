@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -176,7 +175,7 @@ pub async fn earlier(
     .await
 }
 
-/// One command as it is now; with `unfinished=skip` nothing if it has not ended, with `whole=true` all of its output.
+/// One command as it is now; with `whole=true` all of its output.
 pub async fn command(
     State(server): State<Arc<Server>>,
     Path(id): Path<String>,
@@ -184,19 +183,13 @@ pub async fn command(
 ) -> Response {
     fragment(server, request, async |visit| {
         let whole = visit.parameter("whole").is_some();
-        let skip = visit.parameter("unfinished").is_some();
-        one(&visit, id, whole, skip).await
+        one(&visit, id, whole).await
     })
     .await
 }
 
 /// A command as a fragment.
-pub async fn one(
-    visit: &Visit<'_>,
-    id: String,
-    whole: bool,
-    skip: bool,
-) -> Result<Response, Error> {
+pub async fn one(visit: &Visit<'_>, id: String, whole: bool) -> Result<Response, Error> {
     let mut sql = Sql::default();
     sql.push(&format!(
         "select row_to_json(f)::text from (
@@ -220,7 +213,6 @@ pub async fn one(
             command,
             session,
         }),
-        false if skip => Ok(StatusCode::NO_CONTENT.into_response()),
         false => html(&Begun { command }),
     }
 }
