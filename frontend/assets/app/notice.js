@@ -30,6 +30,9 @@ export function notices() {
     notice("");
     // A button may say where to go once it is done.
     const then = event.detail.elt.dataset?.then;
-    if (then) location.assign(then);
+    if (!then) return;
+    // Drafts are nobody else's business.
+    sessionStorage.clear();
+    location.assign(then);
   });
 }
