@@ -26,12 +26,7 @@ pub fn start() -> Cluster {
 
 /// A connection as superuser.
 pub async fn client(cluster: &Cluster, database: &str) -> Client {
-    client_as(cluster, "postgres", database).await
-}
-
-/// A connection as this role.
-pub async fn client_as(cluster: &Cluster, role: &str, database: &str) -> Client {
-    let (client, connection) = config(cluster, role, database, "bench")
+    let (client, connection) = config(cluster, database, "bench")
         .connect(NoTls)
         .await
         .expect("a connection to the cluster");
@@ -41,11 +36,11 @@ pub async fn client_as(cluster: &Cluster, role: &str, database: &str) -> Client 
 
 /// How the bare loop, in its own thread, connects.
 pub fn bare_config(cluster: &Cluster) -> Config {
-    config(cluster, "postgres", BARE, "bare loop")
+    config(cluster, BARE, "bare loop")
 }
 
-fn config(cluster: &Cluster, role: &str, database: &str, name: &str) -> Config {
-    let connection = cluster.connection(role, database);
+fn config(cluster: &Cluster, database: &str, name: &str) -> Config {
+    let connection = cluster.connection("postgres", database);
     let mut config: Config = connection.parse().expect("a connection string");
     config.application_name(name);
     config

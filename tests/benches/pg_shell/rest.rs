@@ -49,7 +49,9 @@ impl User {
 
     /// A connection that is this user's from now on.
     async fn client(&self, cluster: &Cluster) -> Client {
-        let client = cluster::client_as(cluster, "shell_authenticator", PG_SHELL).await;
+        let client = cluster::client(cluster, PG_SHELL).await;
+        let logged_in = client.batch_execute("set session authorization shell_authenticator");
+        logged_in.await.expect("the server's role");
         let settings = "select set_config('search_path', 'shell_api, pg_temp', false),
             set_config('request.jwt.claims', $1, false), set_config('role', 'shell_user', false)";
         client
