@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use tokio::join;
+use tokio::sync::oneshot;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres::{Config, NoTls, Row, Statement};
 
 use crate::error::Error;
 use crate::sql::{Sql, Text};
@@ -16,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connections of streams: they read often and briefly, and never wait behind a `wait_command`.
 const FOR_STREAMS: usize = 4;
+
+/// Statements that a connection keeps prepared; with more it begins anew, for requests choose their texts.
+const MOST_PREPARED: usize = 64;
 
 /// What a transaction is for: its role, and settings that functions read.
 #[derive(Debug, Clone, Default)]
@@ -58,7 +62,8 @@ impl Scope {
         }
     }
 
-    fn settings(&self) -> Sql {
+    /// The values of [`SETTINGS`].
+    fn settings(&self) -> Vec<Text> {
         let values = [
             &self.claims,
             &self.method,
@@ -67,21 +72,13 @@ impl Scope {
             &self.cookies,
             &self.role,
         ];
-        Sql {
-            text: SETTINGS.into(),
-            parameters: values.map(|value| Text::from(value.as_str())).into(),
-        }
+        values.map(|value| Text::from(value.as_str())).into()
     }
 
-    /// Nothing, or the function to call first.
-    fn first(&self) -> Sql {
-        let mut sql = Sql::default();
-        sql.push("select ");
-        match &self.before {
-            Some(function) => sql.push(&format!("1 from {function}()")),
-            None => sql.push("1"),
-        }
-        sql
+    /// A statement of this role's own: a function that is inlined into a plan is not asked again whether another role
+    /// may call it. Escaped, a name cannot end the comment.
+    fn own(&self, text: &str) -> String {
+        format!("{text}\n-- {}", self.role.escape_default())
     }
 }
 
@@ -110,7 +107,8 @@ impl Db {
     /// [`Error::Database`], [`Error::Pool`].
     pub async fn own(&self, sql: &Sql) -> Result<Vec<Row>, Error> {
         let client = self.requests.get().await?;
-        Ok(query(&client, sql).await?)
+        let statement = client.prepare_cached(&sql.text).await?;
+        Ok(run(&client, &statement, &sql.parameters).await?)
     }
 
     /// A transaction of one statement for a request. `accept` looks at the rows before anything is
@@ -142,10 +140,11 @@ impl Db {
     /// [`Error::Database`], [`Error::Pool`].
     pub async fn read(&self, scope: &Scope, sql: &Sql) -> Result<Reading, Error> {
         let client = Borrowed::new(self.requests.get().await?);
-        let settings = scope.settings();
+        let (set, settings) = (client.prepare_cached(SETTINGS).await?, scope.settings());
         let (begun, set) = join!(
+            biased;
             client.batch_execute(scope.begin()),
-            query(&client, &settings)
+            run(&client, &set, &settings),
         );
         begun?;
         set?;
@@ -192,34 +191,35 @@ async fn call(
     accept: Option<impl FnOnce(&[Row]) -> Result<(), Error>>,
 ) -> Result<Vec<Row>, Error> {
     let client = Borrowed::new(client);
-    let (settings, first) = (scope.settings(), scope.first());
-    // Sent in this order, all before the first answer. After a failure Postgres refuses the rest of the
-    // transaction, and its commit is a rollback.
+    if client.statement_cache.size() >= MOST_PREPARED {
+        client.statement_cache.clear();
+    }
+    let (set, settings) = (client.prepare_cached(SETTINGS).await?, scope.settings());
+    // Sent in this order, all before the first answer, but for a statement that this connection does not know yet: it
+    // is prepared in its place, under the role, and what comes after waits for that. After a failure Postgres refuses
+    // the rest of the transaction, and its commit is a rollback.
+    let (sent, all_sent) = oneshot::channel();
     let begun = client.batch_execute(scope.begin());
-    let set = query(&client, &settings);
-    let before = async {
-        match scope.before {
-            Some(_) => query(&client, &first).await.map(drop),
-            None => Ok(()),
-        }
-    };
-    let called = query(&client, sql);
+    let set = run(&client, &set, &settings);
+    let worked = work(&client, scope, sql, sent);
     let Some(accept) = accept else {
-        let commit = client.batch_execute("commit");
-        let (begun, set, before, rows, committed) = join!(begun, set, before, called, commit);
+        let commit = async {
+            // Without a statement nothing is to be sent.
+            let _ = all_sent.await;
+            client.batch_execute("commit").await
+        };
+        let (begun, set, rows, committed) = join!(biased; begun, set, worked, commit);
         client.ended();
         begun?;
         set?;
-        before?;
         let rows = rows?;
         committed?;
         return Ok(rows);
     };
-    let (begun, set, before, rows) = join!(begun, set, before, called);
+    let (begun, set, rows) = join!(biased; begun, set, worked);
     let accepted = (|| {
         begun?;
         set?;
-        before?;
         let rows = rows?;
         accept(&rows)?;
         Ok(rows)
@@ -234,18 +234,47 @@ async fn call(
     accepted
 }
 
-async fn query(client: &Client, sql: &Sql) -> Result<Vec<Row>, tokio_postgres::Error> {
-    let parameters: Vec<_> = sql
-        .parameters
+/// What runs under the role: the function to call first, and the statement. Tells when both are sent.
+async fn work(
+    client: &Object,
+    scope: &Scope,
+    sql: &Sql,
+    sent: oneshot::Sender<()>,
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let before = match &scope.before {
+        Some(function) => {
+            let text = scope.own(&format!("select 1 from {function}()"));
+            Some(client.prepare_cached(&text).await?)
+        }
+        None => None,
+    };
+    let before = async {
+        match &before {
+            Some(before) => run(client, before, &[]).await.map(drop),
+            None => Ok(()),
+        }
+    };
+    let called = async {
+        let statement = client.prepare_cached(&scope.own(&sql.text)).await?;
+        // Nothing is waited for from here until it is sent.
+        let _ = sent.send(());
+        run(client, &statement, &sql.parameters).await
+    };
+    let (before, rows) = join!(biased; before, called);
+    before?;
+    rows
+}
+
+async fn run(
+    client: &Object,
+    statement: &Statement,
+    values: &[Text],
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let values: Vec<_> = values
         .iter()
-        .map(|value| {
-            (
-                value as &(dyn tokio_postgres::types::ToSql + Sync),
-                Type::UNKNOWN,
-            )
-        })
+        .map(|value| value as &(dyn tokio_postgres::types::ToSql + Sync))
         .collect();
-    client.query_typed(&sql.text, &parameters).await
+    client.query(statement, &values).await
 }
 
 /// A connection of a pool. One that is given back within a transaction (its request was given up) is closed:
@@ -269,9 +298,9 @@ impl Borrowed {
 }
 
 impl std::ops::Deref for Borrowed {
-    type Target = Client;
+    type Target = Object;
 
-    fn deref(&self) -> &Client {
+    fn deref(&self) -> &Object {
         // Taken in drop only.
         self.client.as_ref().expect("a connection until dropped")
     }

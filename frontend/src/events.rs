@@ -189,7 +189,7 @@ async fn open(db: &Db, request: &Request) -> Result<Cursor, Error> {
     let mut sql = Sql::default();
     match request.subject {
         Subject::Command(id) => {
-            sql.push("select 0::bigint where shell.require_command(");
+            sql.push("select 0::bigint where shell.require_visible_command(");
             sql.value(id.to_string());
             sql.push(")");
         }

@@ -429,7 +429,7 @@ async fn output(State(server): Shared, Path(id): Path<String>, request: Request)
             let mut sql = Sql::default();
             sql.push("select (select l.output from shell_api.command_log as l where l.id = ");
             sql.value(id.to_string());
-            sql.push(") where shell.require_command(");
+            sql.push(") where shell.require_visible_command(");
             sql.value(id.to_string());
             sql.push(")");
             let none = None::<fn(&[Row]) -> Result<(), Error>>;

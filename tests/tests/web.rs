@@ -527,3 +527,25 @@ fn it_stops_when_told_and_comes_back_when_the_database_does() {
     assert!(stream.last().is_some(), "the stream ends");
     assert!(web.process().wait().success());
 }
+
+/// Postgres does not ask again who may call a function that is inlined in a plan.
+#[test]
+fn a_plan_of_one_role_is_no_other_role_s() {
+    let db = all().cluster.db();
+    let (_, token) = user(&db, "planner");
+    db.run(
+        "create function shell_api.inlined() returns int language sql stable as 'select 1';
+         revoke execute on function shell_api.inlined() from public;
+         grant execute on function shell_api.inlined() to shell_user",
+    );
+    let web = all()
+        .cluster
+        .web(&["--request-rate", "0", "--pool-size", "1"]);
+    let call = Ask::new("POST", &format!("{}/rpc/inlined", web.url()));
+    // More often than Postgres plans anew each time.
+    for _ in 0..10 {
+        assert_eq!(call.clone().bearer(&token).send().body, "1");
+    }
+    assert_eq!(call.send().code(), "42501");
+    db.run("drop function shell_api.inlined()");
+}

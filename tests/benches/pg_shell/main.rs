@@ -2,21 +2,24 @@
 //!
 //! `PG_SHELL_STAGE` names the stage to measure. `PG_SHELL_BENCH_QUICK=1` runs everything small, to see that
 //! it runs; its figures mean nothing. `PG_SHELL_BENCH_ONLY=latency,drain,…` runs parts.
+//! `PG_SHELL_BENCH_LOAD=60` has many users at a time for so many seconds.
 
 mod backend;
 mod bare;
 mod cluster;
 mod drain;
 mod history;
+mod http;
 mod idle;
 mod latency;
 mod launcher;
+mod rest;
 mod table;
 
 use std::time::{Duration, Instant};
 
 use confine::shell::Shell;
-use pg_shell_tests::{Cluster, Stage, Worker};
+use pg_shell_tests::{Cluster, Stage, Web, Worker};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -31,6 +34,7 @@ struct Size {
     sessions: usize,
     window: Duration,
     cancels: usize,
+    load: Duration,
 }
 
 const FULL: Size = Size {
@@ -40,6 +44,7 @@ const FULL: Size = Size {
     sessions: 10_000,
     window: Duration::from_secs(25),
     cancels: 40,
+    load: Duration::from_secs(10),
 };
 const QUICK: Size = Size {
     pairs: 20,
@@ -48,6 +53,7 @@ const QUICK: Size = Size {
     sessions: 100,
     window: Duration::from_secs(3),
     cancels: 5,
+    load: Duration::from_secs(3),
 };
 
 fn main() {
@@ -61,7 +67,12 @@ fn main() {
         .build()
         .expect("a runtime");
     let cluster = cluster::start();
-    runtime.block_on(measure(&cluster, if quick { QUICK } else { FULL }));
+    let mut size = if quick { QUICK } else { FULL };
+    if let Ok(seconds) = std::env::var("PG_SHELL_BENCH_LOAD") {
+        size.load = Duration::from_secs(seconds.parse().expect("seconds"));
+    }
+    let web = wanted("rest").then(|| rest::server(&cluster));
+    runtime.block_on(measure(&cluster, web, size));
 }
 
 fn wanted(part: &str) -> bool {
@@ -85,7 +96,7 @@ struct Bench<'a> {
     session: Uuid,
 }
 
-async fn measure(cluster: &Cluster, size: Size) {
+async fn measure(cluster: &Cluster, web: Option<Web>, size: Size) {
     let shell = Shell::find().expect("a shell");
     let ours = cluster::client(cluster, PG_SHELL).await;
     let bare_client = cluster::client(cluster, BARE).await;
@@ -95,10 +106,6 @@ async fn measure(cluster: &Cluster, size: Size) {
         .await
         .expect("a table");
     let (user, session) = history::make_sessions(&ours).await;
-    let worker = cluster.worker(&[]);
-    bare::start(cluster::bare_config(cluster), shell);
-    tokio::time::sleep(Duration::from_millis(300)).await;
-
     let bench = Bench {
         table: Table::new(),
         size,
@@ -108,6 +115,17 @@ async fn measure(cluster: &Cluster, size: Size) {
         user,
         session,
     };
+    // Before there is a worker, which would run what is submitted on the same cores.
+    if let Some(web) = &web {
+        bench.rest(cluster, web).await;
+    }
+    let worker = cluster.worker(&[]);
+    bare::start(cluster::bare_config(cluster), shell);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    if let Some(web) = web {
+        bench.load(cluster, &web).await;
+    }
     if wanted("launcher") {
         bench.launcher();
     }
@@ -251,6 +269,62 @@ impl Bench<'_> {
             &format!("**{:.2} ×**", ours.as_secs_f64() / peer.as_secs_f64()),
             "≤ 0.75 ×",
         );
+    }
+
+    async fn rest(&self, cluster: &Cluster, web: &Web) {
+        let (times, bare) = rest::compare(cluster, self.ours, web, self.size.pairs).await;
+        self.against("`POST /rpc/submit_command`", &times, &bare, "≤ 1.3 ×");
+        let nobody_runs = "set session_replication_role = replica;
+            delete from shell.commands where status = 'pending';
+            set session_replication_role = origin";
+        let deleted = self.ours.batch_execute(nobody_runs).await;
+        deleted.expect("commands that nobody has claimed");
+    }
+
+    async fn load(&self, cluster: &Cluster, web: &Web) {
+        let window = self.size.load;
+        let load = rest::load(cluster, self.ours, web, window).await;
+        for error in load.errors.iter().take(5) {
+            eprintln!("{error}");
+        }
+        let requests = load.looks.len() + load.submits.len() + load.errors.len();
+        let what = format!("{} users for {} s", rest::USERS, window.as_secs());
+        self.table.row(
+            &format!("{what}: requests that fail"),
+            &format!("{} of {requests}", load.errors.len()),
+            "",
+            "",
+            "0",
+        );
+        self.against(
+            &format!("{what}: `latest_output`"),
+            &load.looks,
+            &load.bare,
+            "",
+        );
+        self.against(&format!("{what}: `submit_command`"), &load.submits, &[], "");
+    }
+
+    /// Rows of p50 and p95; the target is the first one's.
+    fn against(&self, what: &str, times: &[Duration], bare: &[Duration], target: &str) {
+        for (name, share, target) in [("p50", 0.5, target), ("p95", 0.95, "")] {
+            let ours = percentile(times, share);
+            let (shown, ratio) = match bare {
+                [] => Default::default(),
+                _ => {
+                    let bare = percentile(bare, share);
+                    let ratio = ours.as_secs_f64() / bare.as_secs_f64();
+                    (ms(bare), format!("**{ratio:.2} ×**"))
+                }
+            };
+            self.table.row(
+                &format!("{what}, {name}"),
+                &ms(ours),
+                &shown,
+                &ratio,
+                target,
+            );
+        }
     }
 
     async fn cancel(&self) {
