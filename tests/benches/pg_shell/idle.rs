@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::iter::Sum;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pg_shell_tests::{Cluster, Worker, family_of, stat_fields};
 use tokio_postgres::Client;
@@ -19,6 +19,11 @@ pub struct Idle {
     pub resident_mib: f64,
 }
 
+/// The worker, its launcher, the bash that waits, and the PID 1 that it has forked ahead.
+const PROCESSES: usize = 4;
+/// Sessions' own PID 1s are kept for a minute after the last command, and looked at with the pulse.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Watches the worker for `window`. Nothing else may use the extension's database meanwhile.
 pub async fn watch(cluster: &Cluster, worker: &Worker, window: Duration) -> Idle {
     let client = cluster::client(cluster, "postgres").await;
@@ -31,6 +36,12 @@ pub async fn watch(cluster: &Cluster, worker: &Worker, window: Duration) -> Idle
             .expect("statistics")
             .get(0)
     };
+    // What ends within the window would be counted less than nothing.
+    let began = Instant::now();
+    while family_of(worker.process().pid()).len() > PROCESSES {
+        assert!(began.elapsed() < PATIENCE, "the worker keeps sessions");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
     // What went before is counted late: backends report their statistics after up to ten seconds.
     tokio::time::sleep(Duration::from_secs(12)).await;
     let (transactions_before, cpu_before, ticks_before) =
