@@ -28,6 +28,7 @@ use crate::error::Step;
 use crate::limits::Limits;
 use crate::report::{Ended, Report};
 use crate::running::STATE_BYTES;
+use crate::shell::Shell;
 use crate::spec::Spec;
 
 /// How often what a command uses is looked at.
@@ -49,6 +50,8 @@ pub(super) fn live(
     let watch = Watch::new()?;
     let first = start::take(first)?;
     let mut confined = confine(&first.spec, rules)?;
+    // Another shell is executed, and a fork of this process would be made for nothing.
+    let forks = way == Way::Waiting && first.spec.shell == Shell::Bash && confined.state.is_none();
     let (mut started, mut state) = confined.start(first, &watch, way)?;
     let mut served = 0;
     loop {
@@ -65,7 +68,7 @@ pub(super) fn live(
             return Ok(None);
         }
         served += 1;
-        (started, state) = if way == Way::Waiting && confined.state.is_none() {
+        (started, state) = if forks {
             let ahead = served >= LIKELY;
             (
                 start::fork_next(control, ahead, |spec| confined.begin(spec, &watch))?,
