@@ -26,11 +26,6 @@ pub(super) enum Way {
     Waiting,
 }
 
-/// For a fork of a shell that waits: takes every step up to the session's script.
-pub(super) fn wake(spec: &Spec, state: &OwnedFd) -> Result<(), Failure> {
-    confine(spec, state)
-}
-
 /// Takes every step up to the command, and executes the shell after a `last` one; returns only where one fails.
 pub(super) fn execute(
     spec: &Spec,
@@ -52,7 +47,8 @@ pub(super) fn execute(
         .at(Step::Exec)
 }
 
-fn confine(spec: &Spec, state: &OwnedFd) -> Result<(), Failure> {
+/// Every step up to the shell itself; of a fork of one that waits, up to the session's script.
+pub(super) fn confine(spec: &Spec, state: &OwnedFd) -> Result<(), Failure> {
     setsid().at(Step::Fork)?;
     SigSet::empty().thread_set_mask().at(Step::Fork)?;
     place(state, state_fd(spec.shell))?;

@@ -237,7 +237,7 @@ fn become_shell(
     let Some(session) = waiting_session(&spec) else {
         match shell::execute(&spec, &state, || Ok(()))? {}
     };
-    shell::wake(&spec, &state)?;
+    shell::confine(&spec, &state)?;
     let woken = Woken {
         command: std::mem::take(&mut spec.command),
         session: CString::new(session).at(Step::Spec)?,
