@@ -28,7 +28,6 @@ use crate::error::Step;
 use crate::limits::Limits;
 use crate::report::{Ended, Report};
 use crate::running::STATE_BYTES;
-use crate::shell::Shell;
 use crate::spec::Spec;
 
 /// How often what a command uses is looked at.
@@ -50,8 +49,7 @@ pub(super) fn live(
     let watch = Watch::new()?;
     let first = start::take(first)?;
     let mut confined = confine(&first.spec, rules)?;
-    // Another shell is executed, and a fork of this process would be made for nothing.
-    let forks = way == Way::Waiting && first.spec.shell == Shell::Bash && confined.state.is_none();
+    let forks = way.forks(first.spec.shell) && confined.state.is_none();
     let (mut started, mut state) = confined.start(first, &watch, way)?;
     let mut served = 0;
     loop {

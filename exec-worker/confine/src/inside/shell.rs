@@ -14,7 +14,7 @@ use nix::unistd::{chdir, execve, setsid};
 
 use super::{At, Failure, fault, privileges, rlimits, standard};
 use crate::error::Step;
-use crate::shell::{COMMAND_FD, SCRIPT_FD, executed, state_fd};
+use crate::shell::{COMMAND_FD, SCRIPT_FD, Shell, executed, state_fd};
 use crate::spec::{HOME, Spec};
 
 /// How a process becomes the shell.
@@ -24,6 +24,14 @@ pub(super) enum Way {
     Executed,
     /// It is a fork of a shell that waits.
     Waiting,
+}
+
+impl Way {
+    /// True where this shell begins as a fork of the one that waits, which is a bash: of another, a fork would be
+    /// made for nothing.
+    pub(super) fn forks(self, shell: Shell) -> bool {
+        self == Way::Waiting && shell == Shell::Bash
+    }
 }
 
 /// Takes every step up to the command, and executes the shell after a `last` one; returns only where one fails.

@@ -80,7 +80,7 @@ pub(super) fn take(launch: Launch) -> Result<Taken, Failure> {
 
 /// Starts the shell of a launch that PID 1 has taken.
 pub(super) fn at_once(taken: Taken, way: Way) -> Result<Started, Failure> {
-    let started = if way == Way::Waiting && waiting_session(&taken.spec).is_some() {
+    let started = if way.forks(taken.spec.shell) {
         fork_shell(|| Ok(Some(taken)))?
     } else {
         let shell = spawn_shell(&taken.spec, &taken.state, || Ok(()))?;
