@@ -185,35 +185,32 @@ fn what_was_wrong_is_not_told() {
     assert_eq!(sessions, 0);
 }
 
-/// How long the quickest of some attempts takes: what else the machine does only adds to it.
-fn quickest(attempt: impl Fn()) -> Duration {
-    let once = || {
-        let began = Instant::now();
-        attempt();
-        began.elapsed()
-    };
-    (0..7).map(|_| once()).min().unwrap()
-}
-
+/// Wrong attempts by these names in turn, until the quickest of each is about as quick as the first's: what else the
+/// machine does only adds to a time, so those of a busy one come together later. One that computes no hash takes a
+/// thirtieth of the others and stays apart for good.
 #[test]
 fn nobody_learns_by_the_clock_who_is_a_user() {
     let db = db();
     user(&db, "clocked");
     db.user("clocked without");
-    let time = |name: &str| {
-        quickest(|| {
+    let names = ["clocked", "not clocked", "clocked without"];
+    let mut quickest = [Duration::MAX; 3];
+    for _ in 0..100 {
+        for (name, quickest) in names.iter().zip(&mut quickest) {
+            let began = Instant::now();
             assert_eq!(sign_in(&db, name, "wrong horse").1, "401");
-        })
-    };
-    let (wrong, unknown, without) = (
-        time("clocked"),
-        time("not clocked"),
-        time("clocked without"),
-    );
-    for other in [unknown, without] {
-        let ratio = other.as_secs_f64() / wrong.as_secs_f64();
-        assert!((0.6..1.7).contains(&ratio), "{other:?} against {wrong:?}");
+            *quickest = began.elapsed().min(*quickest);
+            db.run("delete from shell.sign_in_attempts");
+        }
+        let [wrong, others @ ..] = quickest.map(|time| time.as_secs_f64());
+        if others
+            .iter()
+            .all(|other| (0.6..1.7).contains(&(other / wrong)))
+        {
+            return;
+        }
     }
+    panic!("{names:?}: {quickest:?}");
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn sockets_in_flight_hold_no_output_open() {
         let ran = Session::new().finish(running);
         assert_eq!((ran.text().as_str(), ran.code()), ("passed", Some(0)));
         let late = started.elapsed().saturating_sub(ran.outcome.duration);
-        assert!(late < Duration::from_millis(100), "{late:?}");
+        assert!(late < Duration::from_secs(2), "{late:?}");
     }
 }
 
