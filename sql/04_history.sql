@@ -15,5 +15,5 @@ $$;
 create trigger finished_commands_never_change
 before update on shell.commands
 for each row
-when (old.status in ('done', 'failed'))
+when (old.finished_at is not null)
 execute function shell.refuse_to_change_history();

@@ -20,6 +20,7 @@ use crate::level::Level;
 use crate::limits::Limits;
 use crate::messages::{REPORT_BYTES, pair, receive_report, send};
 use crate::report::{Ended, Report};
+use crate::running::Spare;
 use crate::spec::Spec;
 
 /// How launches are started.
@@ -31,6 +32,7 @@ pub struct Launcher {
     /// Below which the level basic makes its folders; `None` for the level strict.
     basic: Option<CString>,
     cgroup: Option<Cgroup>,
+    spare: Mutex<Option<Spare>>,
 }
 
 /// PID 1s that a launcher keeps for their sessions' next commands, if nothing else is said.
@@ -117,6 +119,7 @@ impl Launcher {
             kept: Kept::new(0),
             basic: None,
             cgroup: None,
+            spare: Mutex::new(None),
         }
     }
 
@@ -128,6 +131,7 @@ impl Launcher {
             kept: Kept::new(KEPT),
             basic: None,
             cgroup: None,
+            spare: Mutex::new(None),
         }
     }
 
@@ -152,6 +156,23 @@ impl Launcher {
     pub fn within(mut self, cgroup: Option<Cgroup>) -> Launcher {
         self.cgroup = cgroup;
         self
+    }
+
+    /// Makes what the next launch needs, if it is not there: some 100 µs that the launch need not wait for.
+    /// What cannot be made now the launch makes, or says why not.
+    pub fn prepare(&self) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.is_none() {
+            *spare = Spare::new().ok();
+        }
+    }
+
+    /// Takes what was made ahead.
+    pub(crate) fn spare(&self) -> Option<Spare> {
+        self.spare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// For the helper.

@@ -80,9 +80,14 @@ impl Running {
         spec: &Spec,
     ) -> Result<Running, Error> {
         let started = Instant::now();
-        let state = state_file().or_cannot("make the file for the shell's state")?;
-        let (capture, stdout, stderr) =
-            Capture::new(spec.limits.output_bytes).or_cannot("make the output pipes")?;
+        let Spare {
+            state,
+            mut capture,
+            stdout,
+            stderr,
+            epoll,
+        } = launcher.spare().map_or_else(Spare::new, Ok)?;
+        capture.limit = spec.limits.output_bytes;
         let spec_file = memfd(&launcher.encode(spec)).or_cannot("pass the launch specification")?;
         let key = session.map(|session| Key {
             session,
@@ -106,8 +111,10 @@ impl Running {
             &spec.limits,
         )?;
 
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).or_cannot("watch the command")?;
-        let mut running = Running {
+        epoll
+            .add(&control, readable())
+            .or_cannot("watch the command")?;
+        Ok(Running {
             helper,
             server,
             control: Some(control),
@@ -122,20 +129,7 @@ impl Running {
             duration: Duration::ZERO,
             stopped: None,
             killed: false,
-        };
-        running.watch().or_cannot("watch the command")?;
-        Ok(running)
-    }
-
-    fn watch(&mut self) -> nix::Result<()> {
-        let readable = || EpollEvent::new(EpollFlags::EPOLLIN, 0);
-        if let Some(control) = &self.control {
-            self.epoll.add(control, readable())?;
-        }
-        for fd in self.capture.descriptors() {
-            self.epoll.add(fd, readable())?;
-        }
-        Ok(())
+        })
     }
 
     /// Reads what is there, without waiting. `Some` once the command, and every process it left, has
@@ -264,7 +258,6 @@ impl Running {
             Err(e) => return Err(e.into()),
         };
         self.duration = self.started.elapsed();
-        collect_sockets();
         // At its end this socket stays readable; nothing more comes from it.
         let _ = self.epoll.delete(control);
         let report = match Report::decode(&message[..received]) {
@@ -340,7 +333,42 @@ impl Drop for Running {
         if !self.reap() {
             self.kill();
         }
+        // Before its session's next command; where no PID 1 was kept, the control socket is closed in any case.
+        if self.control.is_none() {
+            collect_sockets();
+        }
     }
+}
+
+/// What a launch needs whatever it is, made before it: pipes, the file for the state, what to wait on.
+pub(crate) struct Spare {
+    state: File,
+    capture: Capture,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    epoll: Epoll,
+}
+
+impl Spare {
+    /// Makes it.
+    pub(crate) fn new() -> Result<Spare, Error> {
+        let (capture, stdout, stderr) = Capture::new().or_cannot("make the output pipes")?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).or_cannot("watch the command")?;
+        for fd in capture.descriptors() {
+            epoll.add(fd, readable()).or_cannot("watch the command")?;
+        }
+        Ok(Spare {
+            state: state_file().or_cannot("make the file for the shell's state")?,
+            capture,
+            stdout,
+            stderr,
+            epoll,
+        })
+    }
+}
+
+fn readable() -> EpollEvent {
+    EpollEvent::new(EpollFlags::EPOLLIN, 0)
 }
 
 /// Sockets that a command has sent through each other outlive it, and with them what was sent along: its

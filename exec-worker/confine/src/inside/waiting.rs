@@ -74,7 +74,7 @@ fn become_bash(library: &OwnedFd) -> Result<Infallible, Failure> {
     // SAFETY: takes the number that a spawned helper's caller passed; it is open, and stays so.
     unsafe { libc::fcntl(CONTROL_FD, libc::F_SETFD, 0) };
     let script = waiting_script(&format!(
-        "enable -f /proc/self/fd/{LIBRARY_FD} __pg_shell_wait __pg_shell_buffer 2>/dev/null || exit {NOT_LOADED}\n"
+        "enable -f /proc/self/fd/{LIBRARY_FD} __pg_shell_wait __pg_shell_gather 2>/dev/null || exit {NOT_LOADED}\n"
     ));
     place(&memory_file(c"waiting", script.as_bytes())?, WAITING_FD)?;
     place(library, LIBRARY_FD)?;
