@@ -59,6 +59,9 @@ pub struct Running {
     /// A memory file: a shell writes its state line by line, and each line in a pipe would wake the caller.
     state: File,
     capture: Capture,
+    /// The pipes' writing ends until there is a report: a shell that closes the last ones while it ends would wake
+    /// the caller for each.
+    open: Option<[OwnedFd; 2]>,
     epoll: Epoll,
     report: Option<Report>,
     started: Instant,
@@ -123,6 +126,7 @@ impl Running {
             events: Events::default(),
             state,
             capture,
+            open: Some([stdout, stderr]),
             epoll,
             report: None,
             started,
@@ -145,6 +149,7 @@ impl Running {
         if self.report.is_none() {
             self.read_report()?;
             if self.report.is_some() {
+                self.open = None;
                 // Whatever was written before the report is in the pipes now.
                 self.capture.pump()?;
             }

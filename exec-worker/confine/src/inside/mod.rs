@@ -19,7 +19,7 @@
 //! A `server` takes steps 4 and 6 once for all, in a user and a mount namespace of its own, and forks PID 1s,
 //! each of which takes the others up to 7 before its launch is there; `waiting` does so from within a bash that
 //! is started already. A PID 1 that `clean` finds untouched goes on with step 13 for its session's next command;
-//! it may fork the shell ahead, which then reads the specification itself.
+//! it may fork the shell ahead, which then reads the specification itself, `warm`.
 //!
 //! The level `basic` has a way of its own, `basic`, which ends in the same step 14; and `probe` tries what
 //! this host can do of either.
@@ -46,6 +46,7 @@ mod server;
 mod shell;
 pub mod start;
 pub mod waiting;
+mod warm;
 
 use std::ffi::CStr;
 use std::fs::File;

@@ -14,7 +14,7 @@ use nix::unistd::{ForkResult, Pid, Whence, lseek, pipe2, write};
 use serde::{Deserialize, Serialize};
 
 use super::shell::{self, Way};
-use super::{At, Failure, Launch, REFUSED, exit, fault, fork_at, read_spec, receive};
+use super::{At, Failure, Launch, REFUSED, exit, fault, fork_at, read_spec, receive, warm};
 use crate::error::Step;
 use crate::limits::Limits;
 use crate::shell::waiting_session;
@@ -107,6 +107,9 @@ pub(super) fn fork_next(
         wait_for(control)?;
     }
     fork_shell(|| {
+        if ahead {
+            warm::up();
+        }
         let taken = receive_launch(control)?;
         taken.as_ref().map_or(Ok(()), |taken| begin(&taken.spec))?;
         Ok(taken)

@@ -21,7 +21,7 @@ use super::shell::{Way, memory_file, place};
 pub use super::start::Woken;
 use super::{
     At, CONTROL_FD, Failure, KILLED_BY, REFUSED, close_from, exit, fault, fork_at, hide, refuse,
-    server,
+    server, warm,
 };
 use crate::error::Step;
 use crate::shell::{BASH_STATE_FD, Shell, waiting_environment, waiting_script};
@@ -119,6 +119,7 @@ pub fn wait() -> Option<Woken> {
 fn prepare() -> Result<(), Failure> {
     hide()?;
     close_from(CONTROL_FD + 1)?;
+    warm::note_areas();
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).at(Step::Init)
 }
 
