@@ -109,6 +109,7 @@ impl Executor {
             env: &claimed.env,
             shell_state: &claimed.shell_state,
             programs: claimed.programs.as_deref(),
+            layers: None,
         };
         let spec = self.shell.prepare(&start, claimed.limits.clone())?;
         Running::start(&self.launcher, Some(claimed.session.as_u128()), &spec)

@@ -64,6 +64,7 @@ pub struct Running {
     open: Option<[OwnedFd; 2]>,
     epoll: Epoll,
     report: Option<Report>,
+    upper: Option<OwnedFd>,
     started: Instant,
     duration: Duration,
     stopped: Option<Stop>,
@@ -96,6 +97,7 @@ impl Running {
             session,
             disk_bytes: spec.limits.disk_bytes,
             programs: hash(&spec.programs),
+            layers: hash(&spec.layers),
         });
         let Launched {
             helper,
@@ -129,6 +131,7 @@ impl Running {
             open: Some([stdout, stderr]),
             epoll,
             report: None,
+            upper: None,
             started,
             duration: Duration::ZERO,
             stopped: None,
@@ -187,6 +190,12 @@ impl Running {
     /// Takes the output, at the end.
     pub fn take_output(&mut self) -> Output {
         std::mem::take(&mut self.capture.output)
+    }
+
+    /// Takes the upper folder of home, at the end, where [`Report::home_changed`] says that there is something in it.
+    /// Nobody else can reach it any more; what it holds is hostile.
+    pub fn take_upper(&mut self) -> Option<OwnedFd> {
+        self.upper.take()
     }
 
     /// Asks the helper to end every process of the command; the outcome will be [`Ended::Stopped`].
@@ -257,8 +266,9 @@ impl Running {
             return Ok(());
         };
         let mut message = [0_u8; REPORT_BYTES];
-        let received = match receive_report(control, &mut message, MsgFlags::MSG_DONTWAIT) {
-            Ok(n) => n,
+        let (received, upper) = match receive_report(control, &mut message, MsgFlags::MSG_DONTWAIT)
+        {
+            Ok(received) => received,
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
             Err(e) => return Err(e.into()),
         };
@@ -280,6 +290,7 @@ impl Running {
         {
             kept.put(key, control, self.group.take());
         }
+        self.upper = upper;
         self.report = Some(report);
         Ok(())
     }
