@@ -3,7 +3,7 @@
 //! A command runs in an overlay whose lower layers are the [`Stack`] of the tree that it begins with and whose
 //! upper folder is its own. [`read_upper`] reads that folder when the command has ended: it gives the
 //! [`Change`] for the database, hands out the chunks of new contents, and writes the same change as one more
-//! layer of the [`Cache`]. The first layer of a tree that the cache does not know is made from a [`ChunkSource`].
+//! layer of the [`Cache`]. [`restore()`] makes the first layer of a tree that the cache does not know.
 //!
 //! What a command left is hostile, and is only reached by descriptors: every open stays beneath its folder and
 //! follows no link. The cache is never trusted: an error in it means that the tree is fetched again.
@@ -30,5 +30,5 @@ pub use chunks::{CHUNK_MAX, chunks_of};
 pub use entry::{Change, Chunk, Content, Entry, Hash, Kind, NotKept};
 pub use error::Error;
 pub use new_layer::NewLayer;
-pub use restore::ChunkSource;
+pub use restore::{ChunkSource, restore};
 pub use upper::{Before, Limits, Sink, read_upper};

@@ -132,6 +132,12 @@ impl NewLayer {
         self.bytes += NAME_BYTES + allocated;
     }
 
+    /// Counts names that were put by a [`NewLayer::cursor`].
+    pub(crate) fn count_all(&mut self, entries: u64, allocated: u64) {
+        self.entries += entries;
+        self.bytes += entries * NAME_BYTES + allocated;
+    }
+
     /// Puts the mark that a name is gone.
     pub(crate) fn whiteout(&mut self, name: &[u8]) -> Result<(), Error> {
         let folder = self.make()?;

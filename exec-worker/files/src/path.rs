@@ -20,7 +20,6 @@ pub(crate) fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
 }
 
 /// Whether it names one thing in one folder.
-#[allow(dead_code)]
 pub(crate) fn is_name(name: &[u8]) -> bool {
     !name.is_empty()
         && name.len() <= 255

@@ -10,7 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use support::namespace::inside;
+use files::{Entry, restore};
+use support::namespace::{inside, without_capabilities};
 use support::overlay::Place;
 use support::random::Random;
 use support::tree::{Store, Tree, apply, assert_alike, seen, unlinked};
@@ -94,23 +95,7 @@ fn rounds(seed: u64, count: i64) {
     for round in 1..=count {
         let mut after = Tree::new();
         let (change, next) = place.commit(&stack, round, &mut store, |root| {
-            assert_alike(
-                &seen(root),
-                &unlinked(&tree),
-                &format!("seed {seed}, begin of round {round}"),
-            );
-            for link in linked(&tree) {
-                let inodes = link
-                    .iter()
-                    .map(|p| fs::metadata(root.join(OsStr::from_bytes(p))).unwrap().ino());
-                let mut inodes: Vec<u64> = inodes.collect();
-                inodes.dedup();
-                assert_eq!(
-                    inodes.len(),
-                    1,
-                    "seed {seed}, round {round}: links of each other: {link:?}"
-                );
-            }
+            compare(root, &tree, &format!("seed {seed}, begin of round {round}"));
             for _ in 0..random.below(12) {
                 // What cannot be done is not done.
                 let _ = step(&mut random, root);
@@ -125,11 +110,14 @@ fn rounds(seed: u64, count: i64) {
             &after,
             &format!("seed {seed}, end of round {round}"),
         );
-        for entry in change.entries.iter().filter(|e| e.link.is_none()) {
-            assert!(
-                untouched.get(&entry.path) != Some(entry),
-                "no change: {entry:?}"
-            );
+        for entry in &change.entries {
+            // What its owner may not read is not compared, and a name of several is kept with the others.
+            if entry.link.is_none() && entry.mode & 0o400 != 0 {
+                assert!(
+                    untouched.get(&entry.path) != Some(entry),
+                    "no change: {entry:?}"
+                );
+            }
         }
         assert!(next.names().len() <= 8);
         stack = next;
@@ -141,6 +129,26 @@ fn rounds(seed: u64, count: i64) {
             // As if the session were forked.
             place.cache.forget(round - 1);
         }
+    }
+    let listing: Vec<Entry> = tree.values().cloned().collect();
+    let mut layer = place.cache.new_layer().unwrap();
+    without_capabilities(|| restore(&mut layer, &listing, &mut store)).unwrap();
+    let stack = place.cache.extend(&place.cache.empty(), 0, layer).unwrap();
+    place.run(&stack, |root| {
+        compare(root, &tree, &format!("seed {seed}, restored"))
+    });
+}
+
+/// Whether the tree is seen below `root`.
+fn compare(root: &Path, tree: &Tree, what: &str) {
+    assert_alike(&seen(root), &unlinked(tree), what);
+    for link in linked(tree) {
+        let inodes = link
+            .iter()
+            .map(|p| fs::metadata(root.join(OsStr::from_bytes(p))).unwrap().ino());
+        let mut inodes: Vec<u64> = inodes.collect();
+        inodes.dedup();
+        assert_eq!(inodes.len(), 1, "{what}: links of each other: {link:?}");
     }
 }
 
@@ -161,7 +169,9 @@ fn what_any_commands_leave_is_what_the_next_sees() {
         let seed = std::env::var("SEED").ok().and_then(|s| s.parse().ok());
         match seed {
             Some(seed) => rounds(seed, 300),
-            None => (1..=6).for_each(|seed| rounds(seed, 60)),
+            None => [1, 2, 3, 4, 79]
+                .into_iter()
+                .for_each(|seed| rounds(seed, 100)),
         }
     });
 }

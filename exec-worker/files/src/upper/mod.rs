@@ -212,7 +212,9 @@ impl Reader<'_, '_> {
         let folder = Folder {
             mode: entry.mode,
             mtime_ns: entry.mtime_ns,
-            opaque,
+            // Without the mark a merged layer would keep whiteouts in a folder that nothing older has: overlayfs
+            // lists them there.
+            opaque: (opaque || !was_folder) && !new,
         };
         self.layer.enter(&below.name, folder);
         let same = before.is_some_and(|b| b.same_attributes(&entry));
