@@ -15,6 +15,8 @@ use crate::new_layer::is_opaque;
 use crate::path::split;
 use crate::upper::Before;
 
+use super::Stack;
+
 /// One layer, and where in it the last path was looked for: the next is often beside it.
 #[derive(Debug)]
 struct Level {
@@ -80,16 +82,19 @@ impl Level {
 pub(super) struct Lookup {
     /// The newest first.
     levels: RefCell<Vec<Level>>,
+    /// Holds the layers.
+    _stack: Stack,
 }
 
 impl Lookup {
-    pub(super) fn new(cursors: Vec<Cursor>) -> Lookup {
+    pub(super) fn new(cursors: Vec<Cursor>, stack: Stack) -> Lookup {
         let level = |cursor| Level {
             cursor,
             opaque: Vec::new(),
         };
         Lookup {
             levels: RefCell::new(cursors.into_iter().map(level).collect()),
+            _stack: stack,
         }
     }
 

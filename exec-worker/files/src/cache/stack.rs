@@ -59,7 +59,7 @@ impl Stack {
     }
 
     /// What a command that runs over these layers begins with, for [`crate::read_upper`].
-    pub fn before(&self) -> Result<impl Before, Error> {
-        Ok(Lookup::new(self.cursors(usize::MAX)?))
+    pub fn before(&self) -> Result<impl Before + use<>, Error> {
+        Ok(Lookup::new(self.cursors(usize::MAX)?, self.clone()))
     }
 }

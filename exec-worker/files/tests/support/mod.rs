@@ -5,3 +5,4 @@ pub mod namespace;
 pub mod overlay;
 pub mod random;
 pub mod tree;
+pub mod upper;
