@@ -89,6 +89,25 @@ pub unsafe extern "C-unwind" fn pg_shell_maximum_limits(
     unsafe { guarded(|| Ok(limits_row(fcinfo, settings::max_limits()?.values()))) }
 }
 
+/// The same of `pg_shell_maximum_storage`.
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_pg_shell_maximum_storage() -> &'static pg_sys::Pg_finfo_record {
+    &VERSION_1
+}
+
+/// `shell.maximum_storage() returns shell.storage`.
+///
+/// # Safety
+/// Only for Postgres' function manager, and only with the signature above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn pg_shell_maximum_storage(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    let bytes = settings::max_storage().map(|bytes| bytes.map(Into::into));
+    // SAFETY: as the caller promises; the columns of shell.storage are bigint, and in this order.
+    unsafe { guarded(|| Ok(row(fcinfo, bytes))) }
+}
+
 /// Tells Postgres which calling convention `pg_shell_hash_password` has.
 #[unsafe(no_mangle)]
 pub extern "C" fn pg_finfo_pg_shell_hash_password() -> &'static pg_sys::Pg_finfo_record {

@@ -24,21 +24,23 @@ extension_sql_file!("../../sql/01_roles.sql", bootstrap);
 extension_sql_file!("../../sql/02_types.sql", requires = ["01_roles"]);
 extension_sql_file!("limits.sql", requires = ["02_types"]);
 extension_sql_file!("../../sql/03_tables.sql", requires = ["limits"]);
-extension_sql_file!("../../sql/04_history.sql", requires = ["03_tables"]);
-extension_sql_file!("../../sql/05_sessions.sql", requires = ["04_history"]);
-extension_sql_file!("../../sql/06_commands.sql", requires = ["05_sessions"]);
-extension_sql_file!("../../sql/07_workers.sql", requires = ["06_commands"]);
-extension_sql_file!("../../sql/08_views.sql", requires = ["07_workers"]);
-extension_sql_file!("run_command.sql", requires = ["08_views"]);
+extension_sql_file!("../../sql/04_files.sql", requires = ["03_tables"]);
+extension_sql_file!("../../sql/05_history.sql", requires = ["04_files"]);
+extension_sql_file!("../../sql/06_sessions.sql", requires = ["05_history"]);
+extension_sql_file!("../../sql/07_commands.sql", requires = ["06_sessions"]);
+extension_sql_file!("../../sql/08_trees.sql", requires = ["07_commands"]);
+extension_sql_file!("../../sql/09_workers.sql", requires = ["08_trees"]);
+extension_sql_file!("../../sql/13_views.sql", requires = ["09_workers"]);
+extension_sql_file!("run_command.sql", requires = ["13_views"]);
 extension_sql_file!("confinement.sql", requires = ["run_command"]);
 extension_sql_file!("identity.sql", requires = ["confinement"]);
-extension_sql_file!("../../sql/09_identity.sql", requires = ["identity"]);
-extension_sql_file!("../../sql/10_requests.sql", requires = ["09_identity"]);
-extension_sql_file!("../../sql/11_api.sql", requires = ["10_requests"]);
-extension_sql_file!("../../sql/12_html.sql", requires = ["11_api"]);
-extension_sql_file!("../../sql/13_policies.sql", requires = ["12_html"]);
+extension_sql_file!("../../sql/14_identity.sql", requires = ["identity"]);
+extension_sql_file!("../../sql/15_requests.sql", requires = ["14_identity"]);
+extension_sql_file!("../../sql/16_api.sql", requires = ["15_requests"]);
+extension_sql_file!("../../sql/18_html.sql", requires = ["16_api"]);
+extension_sql_file!("../../sql/19_policies.sql", requires = ["18_html"]);
 // The last: it takes from PUBLIC what was made before it.
-extension_sql_file!("../../sql/14_grants.sql", requires = ["13_policies"]);
+extension_sql_file!("../../sql/20_grants.sql", requires = ["19_policies"]);
 
 /// What Postgres calls when it loads the library.
 #[pg_guard]

@@ -157,7 +157,7 @@ begin
       update shell.commands as c
       set status = 'running', worker_id = claim_commands.worker_id, attempt = c.attempt + 1,
           claimed_at = clock_timestamp(),
-          cwd_snapshot = e.cwd, env_snapshot = e.env, shell_state_snapshot = e.shell_state
+          cwd_snapshot = e.cwd, env_snapshot = e.env, shell_state_snapshot = e.shell_state, tree_id = e.tree_id
       from shell.environments as e
       join shell.sandboxes as s on s.id = e.sandbox_id
       where c.id = any (chosen) and e.id = c.environment_id
@@ -169,7 +169,8 @@ begin
         least(maximum.open_files, coalesce(s.open_files, standard.open_files), (c.limits).open_files)::bigint,
         least(maximum.file_size_bytes, coalesce(s.file_size_bytes, standard.file_size_bytes), (c.limits).file_size_bytes)::bigint,
         least(maximum.disk_bytes, coalesce(s.disk_bytes, standard.disk_bytes), (c.limits).disk_bytes)::bigint,
-        least(maximum.output_bytes, coalesce(s.output_bytes, standard.output_bytes), (c.limits).output_bytes)::bigint
+        least(maximum.output_bytes, coalesce(s.output_bytes, standard.output_bytes), (c.limits).output_bytes)::bigint,
+        e.tree_id
     )
     select claimed.* from claimed order by array_position(chosen, claimed.id);
 end
@@ -200,18 +201,22 @@ begin
         finished_at = clock_timestamp() - make_interval(secs => (r.age_us - r.duration_us) / 1e6),
         duration = make_interval(secs => r.duration_us / 1e6), cpu_time = make_interval(secs => r.cpu_us / 1e6),
         peak_memory_bytes = r.peak_memory_bytes,
-        cwd_after = r.cwd_after, env_after = r.env_after, shell_state_after = r.shell_state_after
+        cwd_after = r.cwd_after, env_after = r.env_after, shell_state_after = r.shell_state_after,
+        tree_after = nullif(r.tree_after, c.tree_id), not_kept = r.not_kept
     from result as r
     -- An array of ids, and no "=" for the status: or each batch reads all that runs, of every worker.
     where c.id = any (array(select i.command_id from result as i)) and c.id = r.command_id
       and (c.status, c.worker_id, c.attempt) is not distinct from ('running', finish_commands.worker_id, r.attempt)
-    returning c.id, c.environment_id, c.cwd_after, c.env_after, c.shell_state_after, c.finished_at, c.duration
+    returning
+      c.id, c.environment_id, c.cwd_after, c.env_after, c.shell_state_after, c.tree_after, c.finished_at, c.duration
   ),
   moved as (
     update shell.environments as e
-    set cwd = f.cwd_after, env = f.env_after, shell_state = f.shell_state_after, updated_at = f.finished_at
+    set cwd = coalesce(f.cwd_after, e.cwd), env = coalesce(f.env_after, e.env),
+        shell_state = coalesce(f.shell_state_after, e.shell_state),
+        tree_id = coalesce(f.tree_after, e.tree_id), updated_at = f.finished_at
     from finished as f
-    where e.id = f.environment_id and f.cwd_after is not null
+    where e.id = f.environment_id and (f.cwd_after is not null or f.tree_after is not null)
   ),
   shown as (
     delete from shell.output_chunks as o where o.command_id = any (array(select f.id from finished as f))

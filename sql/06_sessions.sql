@@ -146,13 +146,16 @@ begin
   end if;
 
   insert into shell.environments
-    (sandbox_id, user_id, name, parent_id, forked_from_command_id, cwd, env, shell_state)
+    (sandbox_id, user_id, name, parent_id, forked_from_command_id, cwd, env, shell_state, tree_id, origin_hash)
   select
     e.sandbox_id, e.user_id, format('fork of %s', source.id), e.id, source.id,
     case when fork_session.after then coalesce(source.cwd_after, source.cwd_snapshot) else source.cwd_snapshot end,
     case when fork_session.after then coalesce(source.env_after, source.env_snapshot) else source.env_snapshot end,
     case when fork_session.after then coalesce(source.shell_state_after, source.shell_state_snapshot)
-      else source.shell_state_snapshot end
+      else source.shell_state_snapshot end,
+    case when fork_session.after then coalesce(source.tree_after, source.tree_id) else source.tree_id end,
+    -- One that still runs has no hash yet, but those before it have.
+    coalesce(source.hash, sha256(shell.hash_before(source.environment_id, source.id)))
   from shell.environments as e
   where e.id = source.environment_id
   returning id into session;

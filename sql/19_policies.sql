@@ -7,6 +7,14 @@ alter table shell.environments enable row level security, force row level securi
 alter table shell.commands enable row level security, force row level security;
 alter table shell.output_chunks enable row level security, force row level security;
 alter table shell.workers enable row level security, force row level security;
+alter table shell.chunks enable row level security, force row level security;
+alter table shell.contents enable row level security, force row level security;
+alter table shell.trees enable row level security, force row level security;
+alter table shell.fs_entries enable row level security, force row level security;
+alter table shell.checkpoints enable row level security, force row level security;
+alter table shell.user_contents enable row level security, force row level security;
+alter table shell.user_storage enable row level security, force row level security;
+alter table shell.removed_commands enable row level security, force row level security;
 alter table shell.credentials enable row level security, force row level security;
 alter table shell.user_sessions enable row level security, force row level security;
 alter table shell.sign_in_attempts enable row level security, force row level security;
@@ -37,6 +45,14 @@ create policy auditor on shell.environments for select to shell_auditor using (t
 create policy auditor on shell.commands for select to shell_auditor using (true);
 create policy auditor on shell.output_chunks for select to shell_auditor using (true);
 create policy auditor on shell.workers for select to shell_auditor using (true);
+create policy auditor on shell.chunks for select to shell_auditor using (true);
+create policy auditor on shell.contents for select to shell_auditor using (true);
+create policy auditor on shell.trees for select to shell_auditor using (true);
+create policy auditor on shell.fs_entries for select to shell_auditor using (true);
+create policy auditor on shell.checkpoints for select to shell_auditor using (true);
+create policy auditor on shell.user_contents for select to shell_auditor using (true);
+create policy auditor on shell.user_storage for select to shell_auditor using (true);
+create policy auditor on shell.removed_commands for select to shell_auditor using (true);
 create policy auditor on shell.user_sessions for select to shell_auditor using (true);
 create policy auditor on shell.sign_in_attempts for select to shell_auditor using (true);
 
@@ -48,5 +64,13 @@ create policy administrator on shell.environments to shell_admin using (true) wi
 create policy administrator on shell.commands for select to shell_admin using (true);
 create policy administrator on shell.output_chunks for select to shell_admin using (true);
 create policy administrator on shell.workers for select to shell_admin using (true);
+create policy administrator on shell.chunks for select to shell_admin using (true);
+create policy administrator on shell.contents for select to shell_admin using (true);
+create policy administrator on shell.trees for select to shell_admin using (true);
+create policy administrator on shell.fs_entries for select to shell_admin using (true);
+create policy administrator on shell.checkpoints for select to shell_admin using (true);
+create policy administrator on shell.user_contents for select to shell_admin using (true);
+create policy administrator on shell.user_storage for select to shell_admin using (true);
+create policy administrator on shell.removed_commands for select to shell_admin using (true);
 create policy administrator on shell.user_sessions for select to shell_admin using (true);
 create policy administrator on shell.sign_in_attempts for select to shell_admin using (true);

@@ -20,7 +20,14 @@ grant execute on function
   shell.work(bigint, json, int, uuid),
   shell.append_output(bigint, json),
   shell.release_commands(bigint, int, bigint[]),
-  shell.heartbeat(bigint, interval, interval, int)
+  shell.heartbeat(bigint, interval, interval, int),
+  shell.missing_chunks(bytea[]),
+  shell.add_chunks(bytea[], bytea[], text[], int[]),
+  shell.add_tree(bigint, bigint, int, json, json, bytea[], bytea[]),
+  shell.tree_entries(bigint),
+  shell.tree_changes(bigint),
+  shell.content_chunks(bytea[]),
+  shell.read_chunks(bytea[])
 to shell_worker;
 
 -- Who holds this role may run confined commands in backends, and nothing else of the schema.
@@ -37,6 +44,7 @@ grant insert, update on shell.environments to shell_admin;
 grant execute on function
   shell.default_limits(),
   shell.maximum_limits(),
+  shell.maximum_storage(),
   shell.submit_command(uuid, text, uuid, jsonb),
   shell.latest_output(uuid, int),
   shell.wait_command(bigint, interval),
