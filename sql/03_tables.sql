@@ -174,6 +174,7 @@ create table shell.commands (
   tree_id bigint,
   tree_after bigint,
   not_kept text[],
+  action jsonb,
   hash shell.sha256,
 
   constraint command_fits check (octet_length(command) between 1 and 1048576),
@@ -232,6 +233,8 @@ comment on column shell.commands.tree_id is 'Files with which it began; written 
 comment on column shell.commands.tree_after is 'Files it left; null where it left them as they were.';
 comment on column shell.commands.not_kept is
   'What of its files was not kept, as "path: reason": device nodes, sockets and FIFOs.';
+comment on column shell.commands.action is
+  'Null for what the shell runs. Else what the database does in its turn: write_file or restore_snapshot, with arguments.';
 comment on column shell.commands.hash is
   'SHA-256 of the hash before it in the session, of all that this row says, and of its files: see shell.verify_history.';
 

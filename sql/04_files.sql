@@ -57,6 +57,8 @@ comment on column shell.contents.hash is 'SHA-256 of all of its bytes.';
 comment on column shell.contents.size is 'How many bytes it has.';
 comment on column shell.contents.chunks is 'The hashes of its chunks in order, 32 bytes each.';
 comment on column shell.contents.added_at is 'When it was first stored.';
+-- The order in which upkeep looks for contents that no file has.
+create index contents_by_age on shell.contents (added_at);
 -- Which files have a chunk. One that is a file of its own has that file's hash, and needs no index.
 create index contents_with_chunk on shell.contents using gin (shell.split_hashes(chunks))
 where octet_length(chunks) > 32;
@@ -67,6 +69,7 @@ create table shell.trees (
   parent_id bigint references shell.trees (id),
   command_id bigint not null,
   hash shell.sha256 not null,
+  shape bigint not null,
   entries bigint not null,
   bytes bigint not null,
   changes int not null,
@@ -79,8 +82,7 @@ create table shell.trees (
 
   constraint tree_has_counts check (entries >= 0 and bytes >= 0 and changes >= 0 and depth >= 1 and rows_read >= 0),
   constraint tree_is_newer_than_its_parent check (parent_id < id and base_id < id),
-  constraint base_is_of_a_merged_tree check (merged or base_id is null),
-  constraint listed_has_no_parent check (listing_hash is null or parent_id is null)
+  constraint base_is_of_a_merged_tree check (merged or base_id is null)
 );
 comment on table shell.trees is
   'Every state in which a session''s files were left. What a tree changes against its parent is in shell.fs_entries.';
@@ -89,7 +91,9 @@ comment on column shell.trees.user_id is 'Whose it is, and all that descend from
 comment on column shell.trees.parent_id is 'The tree that it was made from; null where that was an empty home folder.';
 comment on column shell.trees.command_id is
   'The command that made it. No foreign key: retention may remove the command.';
-comment on column shell.trees.hash is 'SHA-256 of the parent''s hash and of the changes, by shell.tree_hash.';
+comment on column shell.trees.hash is 'SHA-256 of the parent''s hash, of this row and of the changes, by shell.tree_hash.';
+comment on column shell.trees.shape is
+  'The same number for trees with the same paths, permissions and contents, whatever their times: shell.entry_shape.';
 comment on column shell.trees.entries is 'Files, folders and links in the whole tree.';
 comment on column shell.trees.bytes is 'Sizes of all files in the whole tree together; each hard link counts.';
 comment on column shell.trees.changes is 'Rows that it has in shell.fs_entries.';
@@ -99,7 +103,8 @@ comment on column shell.trees.merged is 'Whether its changes and its ancestors''
 comment on column shell.trees.base_id is
   'The tree against which its rows in shell.checkpoints are; null where they are all there is.';
 comment on column shell.trees.listing_hash is
-  'Where retention removed the ancestors: SHA-256 of shell.fs_entries, which then has the whole tree.';
+  'Where retention removed trees between this one and its parent: SHA-256 of its rows in shell.fs_entries, which then '
+  'stand for the changes of all of these.';
 comment on column shell.trees.created_at is 'When it was made.';
 create index trees_of_parent on shell.trees (parent_id) where parent_id is not null;
 create index trees_of_base on shell.trees (base_id) where base_id is not null;
@@ -128,6 +133,8 @@ create table shell.fs_entries (
   content shell.sha256 references shell.contents (hash),
   target bytea,
   link_group int,
+  inherited boolean not null default false,
+  removed_content shell.sha256,
 
   constraint entry_kind_enum check (kind in ('file', 'folder', 'symlink', 'gone')),
   constraint mode_is_permissions check (mode between 0 and 1023),
@@ -136,7 +143,9 @@ create table shell.fs_entries (
   ),
   constraint entry_has_time check ((kind = 'gone') = (mtime_ns is null)),
   constraint entry_has_mode check ((kind in ('file', 'folder')) = (mode is not null)),
-  constraint file_has_content check ((kind = 'file') = (content is not null) and (kind = 'file') = (size is not null)),
+  constraint file_has_content check (
+    num_nonnulls(content, removed_content) = (kind = 'file')::int and (kind = 'file') = (size is not null)
+  ),
   constraint symlink_has_target check ((kind = 'symlink') = (target is not null)),
   constraint target_is_a_path check (
     octet_length(target) between 1 and 4095 and position('\x00'::bytea in target) = 0
@@ -155,7 +164,11 @@ comment on column shell.fs_entries.content is 'What a file holds.';
 comment on column shell.fs_entries.target is 'Where a symlink points, as bytes; nothing follows it here.';
 comment on column shell.fs_entries.link_group is
   'Files of one tree with the same number are hard links of each other.';
+comment on column shell.fs_entries.inherited is 'True where a tree made the change that retention has removed since.';
+comment on column shell.fs_entries.removed_content is
+  'What the file held, in place of content, where retention has removed it: no foreign key.';
 create unique index fs_entries_of_tree on shell.fs_entries (tree_id, shell.path_key(path));
+create index fs_entries_replacing on shell.fs_entries (tree_id) where replaces;
 create index fs_entries_with_content on shell.fs_entries (content) where content is not null;
 
 -- Made from fs_entries and never needed but for speed: no constraints, no foreign key but to what it is about.
@@ -169,8 +182,8 @@ create table shell.checkpoints (
   size bigint,
   content bytea,
   target bytea,
-  link_group int,
-  changed_in bigint not null
+  link bigint,
+  changed_in bigint
 );
 comment on table shell.checkpoints is
   'What some trees change against an older ancestor than their parent, or against nothing: shell.trees.base_id. '
@@ -184,9 +197,11 @@ comment on column shell.checkpoints.mtime_ns is 'As in shell.fs_entries.';
 comment on column shell.checkpoints.size is 'As in shell.fs_entries.';
 comment on column shell.checkpoints.content is 'As in shell.fs_entries.';
 comment on column shell.checkpoints.target is 'As in shell.fs_entries.';
-comment on column shell.checkpoints.link_group is 'As in shell.fs_entries.';
-comment on column shell.checkpoints.changed_in is 'The tree whose change of this path it is.';
+comment on column shell.checkpoints.link is 'Equal for hard links of each other.';
+comment on column shell.checkpoints.changed_in is
+  'The tree whose change of this path it is; null where retention has removed it.';
 create unique index checkpoints_of_tree on shell.checkpoints (tree_id, shell.path_key(path));
+create index checkpoints_replacing on shell.checkpoints (tree_id) where replaces;
 
 create table shell.user_contents (
   user_id uuid not null references shell.users (id),

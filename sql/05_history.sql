@@ -106,7 +106,7 @@ return sha256(
     extract(epoch from (command).duration), extract(epoch from (command).cpu_time), (command).peak_memory_bytes,
     (command).worker_id, (command).attempt, extract(epoch from (command).cancel_requested_at), (command).replay_of,
     (command).limits::text, (command).cwd_snapshot, (command).cwd_after, (command).tree_id, (command).tree_after,
-    (command).not_kept)::text)
+    (command).not_kept, (command).action)::text)
   || shell.text_hash((command).command)
   || shell.text_hash((command).output) || shell.text_hash((command).stdout) || shell.text_hash((command).stderr)
   || coalesce(sha256((command).raw_output), '\x00')

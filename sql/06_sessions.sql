@@ -194,8 +194,8 @@ begin
   where e.id = replay;
 
   insert into shell.commands
-    (user_id, environment_id, command, limits, replay_of, cwd_snapshot, env_snapshot, shell_state_snapshot)
-  select c.user_id, replay, c.command, c.limits, c.id, e.cwd, e.env, e.shell_state
+    (user_id, environment_id, command, action, limits, replay_of, cwd_snapshot, env_snapshot, shell_state_snapshot)
+  select c.user_id, replay, c.command, c.action, c.limits, c.id, e.cwd, e.env, e.shell_state
   from shell.commands as c
   join shell.environments as e on e.id = replay
   where c.environment_id = replay_session.environment_id

@@ -1,21 +1,41 @@
 -- Making trees and reading them. Whoever is asked for a tree walks up its ancestors, and of each path the newest row
 -- counts, unless a newer one has replaced a folder above it.
 
-create function shell.tree_hash(parent_hash bytea, changes shell.fs_entries[]) returns bytea
+create function shell.changes_hash(changes shell.fs_entries[]) returns bytea
 language sql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-  select sha256(coalesce(parent_hash, '') || coalesce(string_agg(
+  select sha256(coalesce(string_agg(
     sha256(convert_to(
       encode(c.path, 'hex') || ' ' || c.kind || ' ' || case when c.replaces then 'replaces' else '-' end
       || ' ' || coalesce(c.mode::text, '-') || ' ' || coalesce(c.mtime_ns::text, '-')
-      || ' ' || coalesce(c.size::text, '-') || ' ' || coalesce(encode(c.content, 'hex'), '-')
+      || ' ' || coalesce(c.size::text, '-') || ' ' || coalesce(encode(coalesce(c.content, c.removed_content), 'hex'), '-')
       || ' ' || coalesce(encode(c.target, 'hex'), '-') || ' ' || coalesce(c.link_group::text, '-'), 'UTF8')),
     '' order by c.path), ''))
   from unnest(changes) as c
 $$;
-comment on function shell.tree_hash(bytea, shell.fs_entries[]) is
-  'SHA-256 of the parent''s hash, if any, and of the SHA-256 of each change in the order of paths.';
+comment on function shell.changes_hash(shell.fs_entries[]) is
+  'SHA-256 of the SHA-256 of each change, in the order of paths.';
+
+create function shell.tree_hash(parent_hash bytea, tree shell.trees, changes_hash bytea) returns bytea
+language sql immutable parallel safe
+return sha256(
+  coalesce(parent_hash, '\x00')
+  || sha256(convert_to(
+    (tree).user_id::text || ' ' || (tree).command_id::text || ' ' || (tree).shape::text
+    || ' ' || (tree).entries::text || ' ' || (tree).bytes::text || ' ' || (tree).changes::text, 'UTF8'))
+  || changes_hash
+);
+comment on function shell.tree_hash(bytea, shell.trees, bytea) is
+  'The hash of a tree, from its parent''s, from its row, and from what it changes.';
+
+create function shell.entry_shape(path bytea, kind text, mode int, content bytea, target bytea) returns bigint
+language sql immutable parallel safe
+return ('x' || left(encode(sha256(sha256(path) || convert_to(kind || coalesce(mode::text, '-'), 'UTF8')
+  || coalesce(content, sha256(target), '\x00')), 'hex'), 16))::bit(64)::bigint;
+comment on function shell.entry_shape(bytea, text, int, bytea, bytea) is
+  'A number of what is at a path, but for its time. A tree''s shape is all of its entries'', by exclusive or: so it can be '
+  'told from what has changed, and two trees be compared by it. It is no proof of anything.';
 
 create function shell.ancestors(path bytea) returns setof bytea
 language sql immutable strict parallel safe rows 4
@@ -87,14 +107,15 @@ begin
       select a.path from unnest(find_entries.paths) as p (path), shell.ancestors(p.path) as a (path)
     ),
     changed as materialized (
-      select s.number, e.path, e.kind, e.replaces, e.mode, e.mtime_ns, e.size, e.content, e.target, e.link_group,
-        s.id as changed_in
+      select s.number, e.path, e.kind, e.replaces, e.mode, e.mtime_ns, e.size,
+        coalesce(e.content, e.removed_content)::bytea as content, e.target,
+        (s.id << 24) | e.link_group as link, case when not e.inherited then s.id end as changed_in
       from candidate as w
       cross join segment as s
       join shell.fs_entries as e on e.tree_id = s.id and shell.path_key(e.path) = shell.path_key(w.path)
       where not s.merged
       union all
-      select s.number, e.path, e.kind, e.replaces, e.mode, e.mtime_ns, e.size, e.content, e.target, e.link_group,
+      select s.number, e.path, e.kind, e.replaces, e.mode, e.mtime_ns, e.size, e.content, e.target, e.link,
         e.changed_in
       from candidate as w
       cross join segment as s
@@ -104,8 +125,7 @@ begin
     newest as (
       select distinct on (c.path) c.* from changed as c order by c.path, c.number
     )
-    select n.path, n.kind, n.mode, n.mtime_ns, n.size, n.content, n.target,
-      (n.changed_in << 24) | n.link_group, n.changed_in
+    select n.path, n.kind, n.mode, n.mtime_ns, n.size, n.content, n.target, n.link, n.changed_in
     from newest as n
     where n.kind <> 'gone' and n.path = any (find_entries.paths)
       and not exists (
@@ -135,13 +155,14 @@ begin
       from unnest(segments.ids, segments.merged) with ordinality as s (id, merged, number)
     ),
     changed as (
-      select s.number, e.path, e.kind, e.replaces, e.mode, e.mtime_ns, e.size, e.content, e.target, e.link_group,
-        s.id as changed_in
+      select s.number, e.path, e.kind, e.replaces, e.mode, e.mtime_ns, e.size,
+        coalesce(e.content, e.removed_content)::bytea as content, e.target,
+        (s.id << 24) | e.link_group as link, case when not e.inherited then s.id end as changed_in
       from segment as s
       join shell.fs_entries as e on e.tree_id = s.id
       where not s.merged
       union all
-      select s.number, e.path, e.kind, e.replaces, e.mode, e.mtime_ns, e.size, e.content, e.target, e.link_group,
+      select s.number, e.path, e.kind, e.replaces, e.mode, e.mtime_ns, e.size, e.content, e.target, e.link,
         e.changed_in
       from segment as s
       join shell.checkpoints as e on e.tree_id = s.id
@@ -173,8 +194,7 @@ begin
       join replacing as h on h.path = a.path and h.number < n.number
       where (select exists (select from replacing))
     )
-    select n.path, n.kind, n.mode, n.mtime_ns, n.size, n.content, n.target,
-      (n.changed_in << 24) | n.link_group, n.changed_in
+    select n.path, n.kind, n.mode, n.mtime_ns, n.size, n.content, n.target, n.link, n.changed_in
     from newest as n
     where n.kind <> 'gone' and n.path not in (select h.path from hidden as h)
     order by n.path;
@@ -193,7 +213,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return query
-    select e.path::bytea, e.kind, e.mode, e.mtime_ns, e.size, e.content::bytea, e.target,
+    select e.path::bytea, e.kind, e.mode, e.mtime_ns, e.size, coalesce(e.content, e.removed_content)::bytea, e.target,
       (e.tree_id << 24) | e.link_group, e.replaces
     from shell.fs_entries as e
     where e.tree_id = tree_changes.tree_id
@@ -351,6 +371,8 @@ declare
   more_bytes bigint;
   fewer_entries bigint := 0;
   fewer_bytes bigint := 0;
+  reshaped bigint;
+  unshaped bigint := 0;
   unknown bytea;
   new_bytes bigint;
   stored bigint;
@@ -359,7 +381,7 @@ declare
 begin
   given := array(
     select (0, decode(j.path, 'base64'), j.kind, coalesce(j.replaces, false), j.mode, j.mtime_ns, j.size,
-      decode(j.content, 'hex'), decode(j.target, 'base64'), j.link)::shell.fs_entries
+      decode(j.content, 'hex'), decode(j.target, 'base64'), j.link, false, null)::shell.fs_entries
     from json_to_recordset(make_tree.entries) as j (
       path text, kind text, mode int, mtime_ns bigint, size bigint, content text, target text, link int,
       replaces boolean));
@@ -383,7 +405,9 @@ begin
     before := array(
       select b from unnest(before) as b
       where not exists (select from shell.ancestors(b.path) as a (path) where a.path = any (replaced)));
-    select count(*), coalesce(sum(b.size), 0) into fewer_entries, fewer_bytes
+    select count(*), coalesce(sum(b.size), 0),
+      coalesce(bit_xor(shell.entry_shape(b.path, b.kind, b.mode, b.content, b.target)), 0)
+    into fewer_entries, fewer_bytes, unshaped
     from shell.tree_entries(parent.id) as b
     where exists (select from shell.ancestors(b.path) as a (path) where a.path = any (replaced));
   end if;
@@ -391,10 +415,13 @@ begin
   select
     coalesce(array_agg(
       (0, g.path, g.kind, coalesce(b.kind = 'folder' and (g.kind <> 'folder' or g.replaces), false), g.mode, g.mtime_ns,
-        g.size, g.content, g.target, g.link_group)::shell.fs_entries order by g.path), '{}'),
+        g.size, g.content, g.target, g.link_group, false, null)::shell.fs_entries order by g.path), '{}'),
     count(*) filter (where g.kind <> 'gone') - count(b.path),
-    coalesce(sum(g.size), 0) - coalesce(sum(b.size), 0)
-  into changes, more_entries, more_bytes
+    coalesce(sum(g.size), 0) - coalesce(sum(b.size), 0),
+    coalesce(bit_xor(shell.entry_shape(g.path, g.kind, g.mode, g.content, g.target)) filter (where g.kind <> 'gone'), 0)
+      # coalesce(bit_xor(shell.entry_shape(b.path, b.kind, b.mode, b.content, b.target))
+        filter (where b.path is not null), 0)
+  into changes, more_entries, more_bytes, reshaped
   from unnest(given) as g
   left join unnest(before) as b on b.path = g.path
   where not (g.kind = 'gone' and b.path is null)
@@ -455,8 +482,12 @@ begin
   -- Read through merged changes where there are some, see shell.merge_trees.
   tree.depth := coalesce(parent.depth, 0) + 1;
   tree.rows_read := coalesce(parent.rows_read, 0) + tree.changes;
-  insert into shell.trees (user_id, parent_id, command_id, hash, entries, bytes, changes, depth, rows_read)
-  values (make_tree.user_id, make_tree.parent_id, make_tree.command_id, shell.tree_hash(parent.hash, changes),
+  tree.user_id := make_tree.user_id;
+  tree.command_id := make_tree.command_id;
+  tree.shape := coalesce(parent.shape, 0) # reshaped # unshaped;
+  insert into shell.trees (user_id, parent_id, command_id, hash, shape, entries, bytes, changes, depth, rows_read)
+  values (tree.user_id, make_tree.parent_id, tree.command_id,
+    shell.tree_hash(parent.hash, tree, shell.changes_hash(changes)), tree.shape,
     tree.entries, tree.bytes, tree.changes, tree.depth, tree.rows_read)
   returning trees.id into make_tree.tree_id;
 

@@ -78,6 +78,8 @@ declare
   candidate_session uuid;
   candidate_command bigint;
   candidate_status text;
+  candidate_action jsonb;
+  session_before uuid;
   start_session uuid;
   session_wrapped boolean;
   wrapped boolean := false;
@@ -111,6 +113,7 @@ begin
     session_wrapped := false;
     <<sessions>>
     loop
+      session_before := candidate_session;
       select c.environment_id, c.id into candidate_session, candidate_command
       from shell.commands as c
       where c.status = 'pending' and c.user_id = candidate_user and c.environment_id > candidate_session
@@ -130,11 +133,17 @@ begin
 
       -- Another worker's claim in progress is passed over; a finished one fails the status check. That is
       -- not asked in the query, which would look for the id in the whole queue.
-      select c.status into candidate_status
+      select c.status, c.action into candidate_status, candidate_action
       from shell.commands as c
       where c.id = candidate_command
       for no key update skip locked;
       continue sessions when not found or candidate_status <> 'pending';
+      if candidate_action is not null then
+        -- The database's own: done here, and the session looked at again.
+        perform shell.perform_action(candidate_command);
+        candidate_session := session_before;
+        continue sessions;
+      end if;
 
       chosen := chosen || candidate_command;
       chosen_sessions := chosen_sessions || candidate_session;
@@ -404,7 +413,9 @@ comment on function shell.release_commands(bigint, int, bigint[]) is
   'Puts what a worker holds back into the queue; what was tried max_attempts times fails as worker_lost.';
 
 create function shell.heartbeat(worker_id bigint, grace interval, lease interval, max_attempts int)
-returns table (alive boolean, rescued bigint, waiting boolean, cancelled bigint[], lost boolean)
+returns table (
+  alive boolean, rescued bigint, waiting boolean, cancelled bigint[], lost boolean, upkeep_left bigint
+)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -420,8 +431,16 @@ begin
     select c.id from shell.commands as c
     where c.status = 'running' and c.worker_id = heartbeat.worker_id and c.cancel_requested_at is not null);
   lost := exists (select from shell.workers as w where w.stopped_at is null and w.lost_since is not null);
+  begin
+    upkeep_left := shell.upkeep();
+  exception when others then
+    -- The worker is alive all the same.
+    raise warning 'upkeep failed: % (%)', sqlerrm, sqlstate;
+    upkeep_left := 0;
+  end;
   return next;
 end
 $$;
 comment on function shell.heartbeat(bigint, interval, interval, int) is
-  'The slow poll, all in one transaction: says alive, rescues what lost workers held, tells what waits and what to cancel.';
+  'The slow poll, all in one transaction: says alive, rescues what lost workers held, tells what waits and what to cancel, '
+  'and does a little upkeep; where upkeep_left is not 0, shell.upkeep() has more to do.';

@@ -2,11 +2,12 @@
 //!
 //! All that is SQL stands in `sql/`, in the order in which it is read. Written in Rust is only what SQL
 //! cannot do: `run_command` starts a confined child and waits for it, `identity` hashes passwords and signs
-//! tokens, `settings` are what an administrator may set, and `error` says which SQLSTATE each failure has.
+//! tokens, `diff` compares texts, `settings` are what an administrator may set, and `error` says which SQLSTATE each failure has.
 
 use pgrx::prelude::*;
 
 mod confinement;
+mod diff;
 mod error;
 mod fmgr;
 mod identity;
@@ -30,17 +31,23 @@ extension_sql_file!("../../sql/06_sessions.sql", requires = ["05_history"]);
 extension_sql_file!("../../sql/07_commands.sql", requires = ["06_sessions"]);
 extension_sql_file!("../../sql/08_trees.sql", requires = ["07_commands"]);
 extension_sql_file!("../../sql/09_workers.sql", requires = ["08_trees"]);
-extension_sql_file!("../../sql/13_views.sql", requires = ["09_workers"]);
-extension_sql_file!("run_command.sql", requires = ["13_views"]);
+extension_sql_file!("diff.sql", requires = ["09_workers"]);
+extension_sql_file!("../../sql/10_reading.sql", requires = ["diff"]);
+extension_sql_file!("../../sql/11_writing.sql", requires = ["10_reading"]);
+extension_sql_file!("../../sql/12_proof.sql", requires = ["11_writing"]);
+extension_sql_file!("../../sql/13_upkeep.sql", requires = ["12_proof"]);
+extension_sql_file!("../../sql/14_views.sql", requires = ["13_upkeep"]);
+extension_sql_file!("run_command.sql", requires = ["14_views"]);
 extension_sql_file!("confinement.sql", requires = ["run_command"]);
 extension_sql_file!("identity.sql", requires = ["confinement"]);
-extension_sql_file!("../../sql/14_identity.sql", requires = ["identity"]);
-extension_sql_file!("../../sql/15_requests.sql", requires = ["14_identity"]);
-extension_sql_file!("../../sql/16_api.sql", requires = ["15_requests"]);
-extension_sql_file!("../../sql/18_html.sql", requires = ["16_api"]);
-extension_sql_file!("../../sql/19_policies.sql", requires = ["18_html"]);
+extension_sql_file!("../../sql/15_identity.sql", requires = ["identity"]);
+extension_sql_file!("../../sql/16_requests.sql", requires = ["15_identity"]);
+extension_sql_file!("../../sql/17_api.sql", requires = ["16_requests"]);
+extension_sql_file!("../../sql/18_files_api.sql", requires = ["17_api"]);
+extension_sql_file!("../../sql/19_html.sql", requires = ["18_files_api"]);
+extension_sql_file!("../../sql/20_policies.sql", requires = ["19_html"]);
 // The last: it takes from PUBLIC what was made before it.
-extension_sql_file!("../../sql/20_grants.sql", requires = ["19_policies"]);
+extension_sql_file!("../../sql/21_grants.sql", requires = ["20_policies"]);
 
 /// What Postgres calls when it loads the library.
 #[pg_guard]

@@ -15,6 +15,10 @@ alter table shell.checkpoints enable row level security, force row level securit
 alter table shell.user_contents enable row level security, force row level security;
 alter table shell.user_storage enable row level security, force row level security;
 alter table shell.removed_commands enable row level security, force row level security;
+alter table shell.snapshots enable row level security, force row level security;
+alter table shell.retention_policies enable row level security, force row level security;
+alter table shell.removed_versions enable row level security, force row level security;
+alter table shell.upkeep_state enable row level security, force row level security;
 alter table shell.credentials enable row level security, force row level security;
 alter table shell.user_sessions enable row level security, force row level security;
 alter table shell.sign_in_attempts enable row level security, force row level security;
@@ -34,6 +38,16 @@ create policy own on shell.output_chunks for select to shell_user using (
     where c.id = output_chunks.command_id and c.user_id = any(array(select shell.current_user_id()))
   )
 );
+create policy own on shell.snapshots for select to shell_user
+using (user_id = (select shell.current_user_id()));
+create policy own on shell.retention_policies for select to shell_user
+using (user_id = (select shell.current_user_id()));
+create policy own on shell.removed_versions for select to shell_user
+using (user_id = (select shell.current_user_id()));
+create policy own on shell.removed_commands for select to shell_user
+using (user_id = (select shell.current_user_id()));
+create policy own on shell.user_storage for select to shell_user
+using (user_id = (select shell.current_user_id()));
 create policy own on shell.user_sessions for select to shell_user
 using (user_id = (select shell.current_user_id()));
 
@@ -53,6 +67,10 @@ create policy auditor on shell.checkpoints for select to shell_auditor using (tr
 create policy auditor on shell.user_contents for select to shell_auditor using (true);
 create policy auditor on shell.user_storage for select to shell_auditor using (true);
 create policy auditor on shell.removed_commands for select to shell_auditor using (true);
+create policy auditor on shell.snapshots for select to shell_auditor using (true);
+create policy auditor on shell.retention_policies for select to shell_auditor using (true);
+create policy auditor on shell.removed_versions for select to shell_auditor using (true);
+create policy auditor on shell.upkeep_state for select to shell_auditor using (true);
 create policy auditor on shell.user_sessions for select to shell_auditor using (true);
 create policy auditor on shell.sign_in_attempts for select to shell_auditor using (true);
 
@@ -72,5 +90,9 @@ create policy administrator on shell.checkpoints for select to shell_admin using
 create policy administrator on shell.user_contents for select to shell_admin using (true);
 create policy administrator on shell.user_storage for select to shell_admin using (true);
 create policy administrator on shell.removed_commands for select to shell_admin using (true);
+create policy administrator on shell.snapshots for select to shell_admin using (true);
+create policy administrator on shell.retention_policies for select to shell_admin using (true);
+create policy administrator on shell.removed_versions for select to shell_admin using (true);
+create policy administrator on shell.upkeep_state for select to shell_admin using (true);
 create policy administrator on shell.user_sessions for select to shell_admin using (true);
 create policy administrator on shell.sign_in_attempts for select to shell_admin using (true);

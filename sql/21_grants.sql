@@ -27,7 +27,8 @@ grant execute on function
   shell.tree_entries(bigint),
   shell.tree_changes(bigint),
   shell.content_chunks(bytea[]),
-  shell.read_chunks(bytea[])
+  shell.read_chunks(bytea[]),
+  shell.upkeep(int)
 to shell_worker;
 
 -- Who holds this role may run confined commands in backends, and nothing else of the schema.
@@ -52,7 +53,19 @@ grant execute on function
   shell.create_session(uuid, text),
   shell.fork_session(uuid, bigint, boolean),
   shell.replay_session(uuid),
-  shell.set_password(uuid, text)
+  shell.set_password(uuid, text),
+  shell.files(uuid, bigint),
+  shell.file_changes(bigint),
+  shell.file_history(uuid, text),
+  shell.read_file(uuid, text, bigint),
+  shell.write_file(uuid, text, bytea, int),
+  shell.diff(bigint, bigint, text),
+  shell.create_snapshot(uuid, text, text),
+  shell.restore_snapshot(uuid, text),
+  shell.delete_snapshot(uuid, text),
+  shell.set_retention(uuid, int, int, uuid),
+  shell.verify_history(uuid),
+  shell.verify_files(uuid, bigint)
 to shell_admin;
 
 revoke all on shell.credentials, shell.user_sessions from shell_auditor, shell_admin;
@@ -63,7 +76,8 @@ on shell.user_sessions to shell_user, shell_auditor, shell_admin;
 -- Requests. A signed-in user reads tables through the policies, and writes through functions only.
 grant select on
   shell.users, shell.sandboxes, shell.environments, shell.commands, shell.output_chunks,
-  shell.command_metrics, shell.user_usage, shell.replay_differences
+  shell.command_metrics, shell.user_usage, shell.replay_differences,
+  shell.snapshots, shell.retention_policies, shell.removed_versions, shell.removed_commands, shell.user_storage
 to shell_user;
 grant usage on schema shell to shell_anonymous, shell_user;
 grant usage on schema shell_api to shell_anonymous, shell_user, shell_auditor, shell_admin;
