@@ -110,15 +110,16 @@ create index trees_of_parent on shell.trees (parent_id) where parent_id is not n
 create index trees_of_base on shell.trees (base_id) where base_id is not null;
 create index trees_of_user on shell.trees (user_id, id);
 -- What upkeep makes quicker to read; rows leave this when it has.
-create index trees_to_merge on shell.trees (id) where depth > 64 or rows_read > 256 + 3 * entries;
+create index trees_to_merge on shell.trees (id) where depth > 32 or rows_read > 256 + 3 * entries;
 
 alter table shell.environments add constraint environments_tree_id_fkey
   foreign key (tree_id) references shell.trees (id);
 create index environments_with_tree on shell.environments (tree_id) where tree_id is not null;
 
 -- Paths may be longer than what an index takes.
+-- Not strict: it would not be inlined.
 create function shell.path_key(path bytea) returns bytea
-language sql immutable strict parallel safe
+language sql immutable parallel safe
 return case when octet_length(path) <= 2000 then path else substring(path from 1 for 1968) || sha256(path) end;
 comment on function shell.path_key(bytea) is 'A path as an index has it: one a path, in their order up to 1968 bytes.';
 

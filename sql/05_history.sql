@@ -89,7 +89,7 @@ comment on function shell.hash_before(uuid, bigint) is
   'session was forked from, and those of the ones between that never ran.';
 
 create function shell.text_hash(value text) returns bytea
-language sql immutable parallel safe
+language sql stable parallel safe
 return coalesce(sha256(convert_to(value, 'UTF8')), '\x00');
 comment on function shell.text_hash(text) is 'SHA-256 of a text as UTF-8; for null, something else.';
 

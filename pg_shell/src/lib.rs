@@ -30,24 +30,28 @@ extension_sql_file!("../../sql/05_history.sql", requires = ["04_files"]);
 extension_sql_file!("../../sql/06_sessions.sql", requires = ["05_history"]);
 extension_sql_file!("../../sql/07_commands.sql", requires = ["06_sessions"]);
 extension_sql_file!("../../sql/08_trees.sql", requires = ["07_commands"]);
-extension_sql_file!("../../sql/09_workers.sql", requires = ["08_trees"]);
-extension_sql_file!("diff.sql", requires = ["09_workers"]);
-extension_sql_file!("../../sql/10_reading.sql", requires = ["diff"]);
-extension_sql_file!("../../sql/11_writing.sql", requires = ["10_reading"]);
-extension_sql_file!("../../sql/12_proof.sql", requires = ["11_writing"]);
-extension_sql_file!("../../sql/13_upkeep.sql", requires = ["12_proof"]);
-extension_sql_file!("../../sql/14_views.sql", requires = ["13_upkeep"]);
-extension_sql_file!("run_command.sql", requires = ["14_views"]);
+extension_sql_file!("../../sql/09_storing.sql", requires = ["08_trees"]);
+extension_sql_file!("../../sql/10_workers.sql", requires = ["09_storing"]);
+extension_sql_file!("diff.sql", requires = ["10_workers"]);
+extension_sql_file!("../../sql/11_reading.sql", requires = ["diff"]);
+extension_sql_file!("../../sql/12_changes.sql", requires = ["11_reading"]);
+extension_sql_file!("../../sql/13_writing.sql", requires = ["12_changes"]);
+extension_sql_file!("../../sql/14_proof.sql", requires = ["13_writing"]);
+extension_sql_file!("../../sql/15_merging.sql", requires = ["14_proof"]);
+extension_sql_file!("../../sql/16_retention.sql", requires = ["15_merging"]);
+extension_sql_file!("../../sql/17_upkeep.sql", requires = ["16_retention"]);
+extension_sql_file!("../../sql/18_views.sql", requires = ["17_upkeep"]);
+extension_sql_file!("run_command.sql", requires = ["18_views"]);
 extension_sql_file!("confinement.sql", requires = ["run_command"]);
 extension_sql_file!("identity.sql", requires = ["confinement"]);
-extension_sql_file!("../../sql/15_identity.sql", requires = ["identity"]);
-extension_sql_file!("../../sql/16_requests.sql", requires = ["15_identity"]);
-extension_sql_file!("../../sql/17_api.sql", requires = ["16_requests"]);
-extension_sql_file!("../../sql/18_files_api.sql", requires = ["17_api"]);
-extension_sql_file!("../../sql/19_html.sql", requires = ["18_files_api"]);
-extension_sql_file!("../../sql/20_policies.sql", requires = ["19_html"]);
+extension_sql_file!("../../sql/19_identity.sql", requires = ["identity"]);
+extension_sql_file!("../../sql/20_requests.sql", requires = ["19_identity"]);
+extension_sql_file!("../../sql/21_api.sql", requires = ["20_requests"]);
+extension_sql_file!("../../sql/22_files_api.sql", requires = ["21_api"]);
+extension_sql_file!("../../sql/23_html.sql", requires = ["22_files_api"]);
+extension_sql_file!("../../sql/24_policies.sql", requires = ["23_html"]);
 // The last: it takes from PUBLIC what was made before it.
-extension_sql_file!("../../sql/21_grants.sql", requires = ["20_policies"]);
+extension_sql_file!("../../sql/25_grants.sql", requires = ["24_policies"]);
 
 /// What Postgres calls when it loads the library.
 #[pg_guard]

@@ -1,5 +1,5 @@
--- What a person writes: a file, or a snapshot brought back. Each is a command of its own, with its place in the order of
--- its session, but nothing that a shell could run: the database does it when its turn comes, at once where none waits.
+-- What a person writes: a file, or a snapshot brought back. Each is a command of its own, with its place in the order
+-- of its session, but nothing that a shell could run: the database does it in its turn, at once where none waits.
 
 create table shell.snapshots (
   id bigint generated always as identity primary key,
@@ -58,7 +58,9 @@ end
 $$;
 comment on function shell.store_content(bytea) is 'Stores what a file holds; returns its hash.';
 
-create function shell.written_entries(tree_id bigint, path bytea, content bytea, size bigint, mode int, out entries json, out wrong text)
+create function shell.written_entries(
+  tree_id bigint, path bytea, content bytea, size bigint, mode int, out entries json, out wrong text
+)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$

@@ -65,7 +65,8 @@ grant execute on function
   shell.delete_snapshot(uuid, text),
   shell.set_retention(uuid, int, int, uuid),
   shell.verify_history(uuid),
-  shell.verify_files(uuid, bigint)
+  shell.verify_files(uuid, bigint),
+  shell.replay_report(uuid)
 to shell_admin;
 
 revoke all on shell.credentials, shell.user_sessions from shell_auditor, shell_admin;
@@ -77,7 +78,7 @@ on shell.user_sessions to shell_user, shell_auditor, shell_admin;
 grant select on
   shell.users, shell.sandboxes, shell.environments, shell.commands, shell.output_chunks,
   shell.command_metrics, shell.user_usage, shell.replay_differences,
-  shell.snapshots, shell.retention_policies, shell.removed_versions, shell.removed_commands, shell.user_storage
+  shell.trees, shell.snapshots, shell.retention_policies, shell.removed_versions, shell.removed_commands, shell.user_storage
 to shell_user;
 grant usage on schema shell to shell_anonymous, shell_user;
 grant usage on schema shell_api to shell_anonymous, shell_user, shell_auditor, shell_admin;
@@ -120,7 +121,16 @@ grant execute on function
   shell_api.create_token(text, interval),
   shell_api.list_tokens(),
   shell_api.revoke_token(uuid),
-  shell_api.change_password(text, text)
+  shell_api.change_password(text, text),
+  shell_api.files(uuid, bigint),
+  shell_api.file_changes(bigint),
+  shell_api.file_history(uuid, text),
+  shell_api.read_file(uuid, text, bigint),
+  shell_api.diff(bigint, bigint, text),
+  shell_api.list_snapshots(uuid),
+  shell_api.storage(uuid),
+  shell_api.verify_history(uuid),
+  shell_api.replay_report(uuid)
 to shell_user, shell_auditor, shell_admin;
 
 -- What acts.
@@ -130,7 +140,12 @@ grant execute on function
   shell_api.cancel_command(bigint),
   shell_api.create_session(text, uuid),
   shell_api.fork_session(bigint, uuid, boolean),
-  shell_api.replay_session(uuid)
+  shell_api.replay_session(uuid),
+  shell_api.write_file(uuid, text, bytea, int),
+  shell_api.create_snapshot(uuid, text, text),
+  shell_api.restore_snapshot(uuid, text),
+  shell_api.delete_snapshot(uuid, text),
+  shell_api.set_retention(int, int, uuid, uuid)
 to shell_user, shell_admin;
 
 -- The server looks up whose cookie it is, and watches output, before it becomes anybody.

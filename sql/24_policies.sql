@@ -38,6 +38,8 @@ create policy own on shell.output_chunks for select to shell_user using (
     where c.id = output_chunks.command_id and c.user_id = any(array(select shell.current_user_id()))
   )
 );
+create policy own on shell.trees for select to shell_user
+using (user_id = any(array(select shell.current_user_id())));
 create policy own on shell.snapshots for select to shell_user
 using (user_id = (select shell.current_user_id()));
 create policy own on shell.retention_policies for select to shell_user
