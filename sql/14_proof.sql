@@ -103,7 +103,8 @@ begin
 
   for command in
     select c.* from shell.commands as c
-    where c.environment_id = verify_history.environment_id and c.status in ('done', 'failed')
+    where c.environment_id = verify_history.environment_id
+      and (c.status in ('done', 'failed') or c.hash is not null)
     order by c.id
   loop
     command_id := command.id;

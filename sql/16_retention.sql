@@ -184,15 +184,15 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  id bigint;
+  candidate bigint;
 begin
   -- The newest first: its parent may be nobody's then.
-  foreach id in array array(select distinct i from unnest(collect_trees.ids) as i order by i desc) loop
-    perform from shell.trees as t where t.id = collect_trees.id for update skip locked;
-    if found and not shell.tree_is_named(id)
-      and not exists (select from shell.trees as t where t.parent_id = collect_trees.id or t.base_id = collect_trees.id)
+  foreach candidate in array array(select distinct i from unnest(collect_trees.ids) as i order by i desc) loop
+    perform from shell.trees as t where t.id = candidate for update skip locked;
+    if found and not shell.tree_is_named(candidate)
+      and not exists (select from shell.trees as t where t.parent_id = candidate or t.base_id = candidate)
     then
-      perform shell.remove_trees(array[id]);
+      perform shell.remove_trees(array[candidate]);
     end if;
   end loop;
 end
@@ -369,9 +369,11 @@ begin
          where c.environment_id = apply_retention.environment_id and c.attempt > 0 order by c.id limit 1),
         (select e.tree_id from shell.environments as e where e.id = apply_retention.environment_id))
       into oldest;
-      if oldest is not null then
+      -- From there up to the beginning, past what snapshots and forks have.
+      while oldest is not null loop
         perform shell.prune_above(oldest);
-      end if;
+        select t.parent_id into oldest from shell.trees as t where t.id = oldest;
+      end loop;
     end if;
   end if;
   if policy.keep_versions is not null then

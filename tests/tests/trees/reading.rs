@@ -355,7 +355,7 @@ fn reading_takes_as_long_as_a_tree_is_large() {
         &[&hand.user],
     );
     let told: Vec<String> = db.column("select t::text from shell.trees as t order by depth desc limit 5", &[]);
-    assert!(deepest <= 32, "{deepest} {told:?}");
+    assert!(deepest <= 32, "{deepest}");
     assert!(
         whole(tree()) < 2 * whole_before,
         "{} after {whole_before}",
@@ -379,6 +379,8 @@ fn reading_takes_as_long_as_a_tree_is_large() {
     );
 
     let fork = format!("select shell.fork_session('{}', {first}, true)", hand.user);
+    // The first time it is planned, which reads the catalogue.
+    db.run(&fork);
     let forking = buffers(db, &fork);
     assert!(forking < 100, "{forking}");
     let fork = db.one(
