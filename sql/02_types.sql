@@ -68,6 +68,33 @@ create domain shell.program_list as text[]
   constraint programs_are_absolute_paths check (shell.are_program_paths(value));
 comment on domain shell.program_list is 'Absolute paths of programs, 1000 at most; an empty list is none.';
 
+-- Files.
+
+create domain shell.sha256 as bytea
+  constraint sha256_has_32_bytes check (octet_length(value) = 32);
+comment on domain shell.sha256 is 'A SHA-256.';
+
+create domain shell.relative_path as bytea
+  constraint path_fits check (octet_length(value) between 1 and 4095)
+  constraint path_stays_within check (
+    position('\x00'::bytea in value) = 0
+    and position('\x2f2f'::bytea in '\x2f'::bytea || value || '\x2f'::bytea) = 0
+    and position('\x2f2e2f'::bytea in '\x2f'::bytea || value || '\x2f'::bytea) = 0
+    and position('\x2f2e2e2f'::bytea in '\x2f'::bytea || value || '\x2f'::bytea) = 0
+  );
+comment on domain shell.relative_path is
+  'A path below a home folder, as bytes: no / at either end, no NUL, no empty part, no "." and "..".';
+
+create domain shell.storage_bytes as bigint
+  constraint storage_bytes_in_range check (value between 0 and 1125899906842624);
+comment on domain shell.storage_bytes is '0 to 1125899906842624';
+
+create type shell.storage as (
+  session_bytes bigint,
+  user_bytes bigint
+);
+comment on type shell.storage is 'What files may have together: those of a session, and all of a user.';
+
 create type shell.claimed_command as (
   command_id bigint,
   attempt int,
@@ -85,12 +112,13 @@ create type shell.claimed_command as (
   open_files bigint,
   file_size_bytes bigint,
   disk_bytes bigint,
-  output_bytes bigint
+  output_bytes bigint,
+  tree bigint
 );
 comment on type shell.claimed_command is 'What a worker is handed when it claims a command.';
 
 -- What a worker writes back; age_us is how long ago the command began, so that only one clock counts.
--- The three *_after fields are all null when the state did not change.
+-- cwd, env and shell_state after are all null when they did not change, tree_after when the files did not.
 create type shell.command_result as (
   command_id bigint,
   attempt int,
@@ -110,6 +138,8 @@ create type shell.command_result as (
   peak_memory_bytes bigint,
   cwd_after text,
   env_after jsonb,
-  shell_state_after text
+  shell_state_after text,
+  tree_after bigint,
+  not_kept text[] -- noqa: LT01
 );
 comment on type shell.command_result is 'How a command ended, and the state it left: what a worker writes back.';

@@ -2,6 +2,7 @@ create table shell.users (
   id uuid primary key default gen_random_uuid(),
   username text not null unique,
   role text not null default 'shell_user',
+  storage_bytes shell.storage_bytes,
   created_at timestamptz not null default now(),
 
   constraint username_is_printable check (username ~ '^[^[:cntrl:]]{1,64}$'),
@@ -12,6 +13,8 @@ comment on column shell.users.id is 'What every other table and every call names
 comment on column shell.users.username is 'Shown to people; 1 to 64 characters, none a control character.';
 comment on column shell.users.role is
   'The database role of the user''s requests; an administrator says which. It is no right that the user could give.';
+comment on column shell.users.storage_bytes is
+  'Bytes that the distinct contents of all the user''s files may have; null is the administrator''s maximum.';
 comment on column shell.users.created_at is 'When the user was added.';
 
 create table shell.sandboxes (
@@ -29,6 +32,7 @@ create table shell.sandboxes (
   file_size_bytes shell.file_size_bytes,
   disk_bytes shell.disk_bytes,
   output_bytes shell.output_bytes,
+  storage_bytes shell.storage_bytes,
   created_at timestamptz not null default now(),
 
   unique (owner_id, name),
@@ -52,6 +56,8 @@ comment on column shell.sandboxes.open_files is 'Descriptors one process may hol
 comment on column shell.sandboxes.file_size_bytes is 'Bytes one file may grow to.';
 comment on column shell.sandboxes.disk_bytes is 'Bytes in the home folder, /tmp and /dev/shm together.';
 comment on column shell.sandboxes.output_bytes is 'Bytes of output kept; a command that prints more is stopped.';
+comment on column shell.sandboxes.storage_bytes is
+  'Bytes that the files kept of one of its sessions may have; null is the administrator''s maximum.';
 comment on column shell.sandboxes.created_at is 'When it was made.';
 
 create table shell.environments (
@@ -66,6 +72,8 @@ create table shell.environments (
   cwd shell.absolute_path not null default '/home/sandbox',
   env shell.variables not null default '{}',
   shell_state text not null default '',
+  tree_id bigint,
+  origin_hash shell.sha256,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
 
@@ -89,6 +97,9 @@ comment on column shell.environments.cwd is 'Working directory of the next comma
 comment on column shell.environments.env is 'Exported variables of the next command, beyond those that every session has.';
 comment on column shell.environments.shell_state is
   'Functions, aliases, options, umask and unexported variables, as the text that the shell reads to have them again.';
+comment on column shell.environments.tree_id is 'Files of the next command; null is an empty home folder.';
+comment on column shell.environments.origin_hash is
+  'For a fork, the hash of the command whose state it began with: its own commands are chained to that.';
 comment on column shell.environments.created_at is 'When it was made.';
 comment on column shell.environments.updated_at is 'When a command last changed its state.';
 
@@ -162,6 +173,12 @@ create table shell.commands (
   env_after shell.variables,
   shell_state_after text,
 
+  tree_id bigint,
+  tree_after bigint,
+  not_kept text[],
+  action jsonb,
+  hash shell.sha256,
+
   constraint command_fits check (octet_length(command) between 1 and 1048576),
   -- One expression, not a rule each: the server parses every check anew for each insert and update.
   constraint what_goes_with_the_status check (
@@ -218,6 +235,15 @@ comment on column shell.commands.cwd_after is
   'Working directory it left; null, like the next two, where it left the state as it was.';
 comment on column shell.commands.env_after is 'Exported variables it left.';
 comment on column shell.commands.shell_state_after is 'Shell state it left.';
+-- No foreign keys for these two: each claim would lock a tree. What collects trees looks here.
+comment on column shell.commands.tree_id is 'Files with which it began; written at claim; null is an empty home folder.';
+comment on column shell.commands.tree_after is 'Files it left; null where it left them as they were.';
+comment on column shell.commands.not_kept is
+  'What of its files was not kept, as "path: reason": device nodes, sockets and FIFOs.';
+comment on column shell.commands.action is
+  'Null for what the shell runs. Else what the database does in its turn: write_file or restore_snapshot, with arguments.';
+comment on column shell.commands.hash is
+  'SHA-256 of the hash before it in the session, of all that this row says, and of its files: see shell.verify_history.';
 
 -- The queue. Rows leave these two as soon as they are claimed or finished, so they stay as small as the work at hand.
 create index commands_pending on shell.commands (user_id, environment_id, id) where status = 'pending';
@@ -226,6 +252,8 @@ create unique index commands_one_running on shell.commands (environment_id) wher
 -- The log.
 create index commands_of_user on shell.commands (user_id, id);
 create index commands_of_session on shell.commands (environment_id, id);
+create index commands_beginning_with on shell.commands (tree_id) where tree_id is not null;
+create index commands_leaving on shell.commands (tree_after) where tree_after is not null;
 create index commands_replaying on shell.commands (replay_of) where replay_of is not null;
 
 -- A page keeps room for what its commands become: else claim and finish each write to some other page of a long

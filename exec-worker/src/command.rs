@@ -42,6 +42,9 @@ pub struct Claimed {
     pub programs: Option<Vec<String>>,
     /// What it may use.
     pub limits: Limits,
+    /// The tree of files with which it begins; `None` is an empty home folder.
+    #[expect(dead_code, reason = "the worker keeps no files yet")]
+    pub tree: Option<i64>,
     /// When it came.
     pub claimed_at: Instant,
 }
@@ -66,6 +69,7 @@ impl Claimed {
             shell_state: row.try_get("shell_state")?,
             programs: row.try_get("programs")?,
             limits: limits(row)?,
+            tree: row.try_get("tree")?,
             claimed_at: Instant::now(),
         })
     }

@@ -13,7 +13,7 @@ use pgrx::{PgLogLevel, pg_sys};
 
 use crate::error::Error;
 use crate::run_command::{Answer, Arguments, run};
-use crate::{confinement, identity, settings, text};
+use crate::{confinement, diff, identity, settings, text};
 
 static VERSION_1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
 
@@ -87,6 +87,25 @@ pub unsafe extern "C-unwind" fn pg_shell_maximum_limits(
 ) -> pg_sys::Datum {
     // SAFETY: as the caller promises.
     unsafe { guarded(|| Ok(limits_row(fcinfo, settings::max_limits()?.values()))) }
+}
+
+/// The same of `pg_shell_maximum_storage`.
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_pg_shell_maximum_storage() -> &'static pg_sys::Pg_finfo_record {
+    &VERSION_1
+}
+
+/// `shell.maximum_storage() returns shell.storage`.
+///
+/// # Safety
+/// Only for Postgres' function manager, and only with the signature above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn pg_shell_maximum_storage(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    let bytes = settings::max_storage().map(|bytes| bytes.map(Into::into));
+    // SAFETY: as the caller promises; the columns of shell.storage are bigint, and in this order.
+    unsafe { guarded(|| Ok(row(fcinfo, bytes))) }
 }
 
 /// Tells Postgres which calling convention `pg_shell_hash_password` has.
@@ -177,6 +196,30 @@ pub unsafe extern "C-unwind" fn pg_shell_sign_jwt(
     }
 }
 
+/// Tells Postgres which calling convention `pg_shell_unified_diff` has.
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_pg_shell_unified_diff() -> &'static pg_sys::Pg_finfo_record {
+    &VERSION_1
+}
+
+/// `shell.unified_diff(old bytea, new bytea, old_name text, new_name text) returns text`.
+///
+/// # Safety
+/// Only for Postgres' function manager, and only with the signature above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn pg_shell_unified_diff(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    // SAFETY: as the caller promises.
+    unsafe {
+        guarded(|| {
+            let name = |number| text_argument(fcinfo, number).unwrap_or_default();
+            let (old, new) = (bytes_argument(fcinfo, 0), bytes_argument(fcinfo, 1));
+            Ok(text_datum(&diff::unified(old, new, &name(2), &name(3))))
+        })
+    }
+}
+
 /// Calls what makes a function's answer, and raises its error.
 ///
 /// # Safety
@@ -218,6 +261,19 @@ unsafe fn text_argument(fcinfo: pg_sys::FunctionCallInfo, number: usize) -> Opti
         let text = pg_getarg_datum_raw(fcinfo, number).cast_mut_ptr();
         let bytes = varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(text));
         Some(text::from_server(bytes))
+    }
+}
+
+/// # Safety
+/// The function that is called has an argument of this number, of type bytea; it lives as long as the call.
+unsafe fn bytes_argument<'a>(fcinfo: pg_sys::FunctionCallInfo, number: usize) -> Option<&'a [u8]> {
+    // SAFETY: as the caller promises; what is detoasted lives as long as the call.
+    unsafe {
+        if pg_arg_is_null(fcinfo, number) {
+            return None;
+        }
+        let bytes = pg_getarg_datum_raw(fcinfo, number).cast_mut_ptr();
+        Some(varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(bytes)))
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! All that is SQL stands in `sql/`, in the order in which it is read. Written in Rust is only what SQL
 //! cannot do: `run_command` starts a confined child and waits for it, `identity` hashes passwords and signs
-//! tokens, `settings` are what an administrator may set, and `error` says which SQLSTATE each failure has.
+//! tokens, `diff` compares texts, `settings` are what an administrator may set, and `error` says which SQLSTATE each failure has.
 
 use pgrx::prelude::*;
 
 mod confinement;
+mod diff;
 mod error;
 mod fmgr;
 mod identity;
@@ -24,21 +25,33 @@ extension_sql_file!("../../sql/01_roles.sql", bootstrap);
 extension_sql_file!("../../sql/02_types.sql", requires = ["01_roles"]);
 extension_sql_file!("limits.sql", requires = ["02_types"]);
 extension_sql_file!("../../sql/03_tables.sql", requires = ["limits"]);
-extension_sql_file!("../../sql/04_history.sql", requires = ["03_tables"]);
-extension_sql_file!("../../sql/05_sessions.sql", requires = ["04_history"]);
-extension_sql_file!("../../sql/06_commands.sql", requires = ["05_sessions"]);
-extension_sql_file!("../../sql/07_workers.sql", requires = ["06_commands"]);
-extension_sql_file!("../../sql/08_views.sql", requires = ["07_workers"]);
-extension_sql_file!("run_command.sql", requires = ["08_views"]);
+extension_sql_file!("../../sql/04_files.sql", requires = ["03_tables"]);
+extension_sql_file!("../../sql/05_history.sql", requires = ["04_files"]);
+extension_sql_file!("../../sql/06_sessions.sql", requires = ["05_history"]);
+extension_sql_file!("../../sql/07_commands.sql", requires = ["06_sessions"]);
+extension_sql_file!("../../sql/08_trees.sql", requires = ["07_commands"]);
+extension_sql_file!("../../sql/09_storing.sql", requires = ["08_trees"]);
+extension_sql_file!("../../sql/10_workers.sql", requires = ["09_storing"]);
+extension_sql_file!("diff.sql", requires = ["10_workers"]);
+extension_sql_file!("../../sql/11_reading.sql", requires = ["diff"]);
+extension_sql_file!("../../sql/12_changes.sql", requires = ["11_reading"]);
+extension_sql_file!("../../sql/13_writing.sql", requires = ["12_changes"]);
+extension_sql_file!("../../sql/14_proof.sql", requires = ["13_writing"]);
+extension_sql_file!("../../sql/15_merging.sql", requires = ["14_proof"]);
+extension_sql_file!("../../sql/16_retention.sql", requires = ["15_merging"]);
+extension_sql_file!("../../sql/17_upkeep.sql", requires = ["16_retention"]);
+extension_sql_file!("../../sql/18_views.sql", requires = ["17_upkeep"]);
+extension_sql_file!("run_command.sql", requires = ["18_views"]);
 extension_sql_file!("confinement.sql", requires = ["run_command"]);
 extension_sql_file!("identity.sql", requires = ["confinement"]);
-extension_sql_file!("../../sql/09_identity.sql", requires = ["identity"]);
-extension_sql_file!("../../sql/10_requests.sql", requires = ["09_identity"]);
-extension_sql_file!("../../sql/11_api.sql", requires = ["10_requests"]);
-extension_sql_file!("../../sql/12_html.sql", requires = ["11_api"]);
-extension_sql_file!("../../sql/13_policies.sql", requires = ["12_html"]);
+extension_sql_file!("../../sql/19_identity.sql", requires = ["identity"]);
+extension_sql_file!("../../sql/20_requests.sql", requires = ["19_identity"]);
+extension_sql_file!("../../sql/21_api.sql", requires = ["20_requests"]);
+extension_sql_file!("../../sql/22_files_api.sql", requires = ["21_api"]);
+extension_sql_file!("../../sql/23_html.sql", requires = ["22_files_api"]);
+extension_sql_file!("../../sql/24_policies.sql", requires = ["23_html"]);
 // The last: it takes from PUBLIC what was made before it.
-extension_sql_file!("../../sql/14_grants.sql", requires = ["13_policies"]);
+extension_sql_file!("../../sql/25_grants.sql", requires = ["24_policies"]);
 
 /// What Postgres calls when it loads the library.
 #[pg_guard]

@@ -11,3 +11,9 @@ language c stable parallel safe
 as 'MODULE_PATHNAME', 'pg_shell_maximum_limits';
 comment on function shell.maximum_limits() is
   'What no command may exceed: the setting pg_shell.max_limits; null where that is silent.';
+
+create function shell.maximum_storage() returns shell.storage
+language c stable parallel safe
+as 'MODULE_PATHNAME', 'pg_shell_maximum_storage';
+comment on function shell.maximum_storage() is
+  'What files may have at most: the settings pg_shell.max_session_storage and pg_shell.max_user_storage; null is no limit.';

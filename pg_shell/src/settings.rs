@@ -18,6 +18,9 @@ const LAUNCHER: &str = "pg-shell-launch";
 
 static MAX_LIMITS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
+static MAX_SESSION_STORAGE: GucSetting<i32> = GucSetting::<i32>::new(-1);
+static MAX_USER_STORAGE: GucSetting<i32> = GucSetting::<i32>::new(-1);
+
 static PROGRAMS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static LAUNCHER_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
@@ -160,6 +163,20 @@ pub fn register() {
         range("disk_bytes", 1024),
         kb,
     );
+    define(
+        c"pg_shell.max_session_storage",
+        c"What the files kept of one session may have together, in the worker's sessions too; -1 is no limit.",
+        &MAX_SESSION_STORAGE,
+        (-1, i32::MAX),
+        GucFlags::UNIT_MB,
+    );
+    define(
+        c"pg_shell.max_user_storage",
+        c"What the files kept of all sessions of a user may have together, each content once; -1 is no limit.",
+        &MAX_USER_STORAGE,
+        (-1, i32::MAX),
+        GucFlags::UNIT_MB,
+    );
     // SAFETY: the prefix is a constant, which Postgres copies.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"pg_shell".as_ptr()) };
 }
@@ -262,6 +279,12 @@ pub fn programs() -> Option<Vec<String>> {
 /// What no command may exceed.
 pub fn max_limits() -> Result<SomeLimits, Error> {
     read_max_limits(MAX_LIMITS.get().as_deref()).map_err(Error::MaxLimits)
+}
+
+/// Bytes that the files of a session may have, and those of a user; `None` is no limit.
+pub fn max_storage() -> [Option<u64>; 2] {
+    let of = |setting: &GucSetting<i32>| u64::try_from(setting.get()).ok().map(|mb| mb << 20);
+    [of(&MAX_SESSION_STORAGE), of(&MAX_USER_STORAGE)]
 }
 
 /// The limits of `run_command` now in force, but for the maximum.

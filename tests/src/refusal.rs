@@ -1,5 +1,7 @@
 //! What Postgres refuses, and that nothing of it is stored.
 
+use tokio_postgres::Row;
+
 use crate::db::{Db, Parameters};
 
 /// An error that Postgres answered with.
@@ -36,6 +38,13 @@ impl Db {
             panic!("{sql} was accepted")
         };
         Refusal::of(sql, &error)
+    }
+
+    /// The only row of a statement, which Postgres may refuse.
+    #[track_caller]
+    pub fn tried(&self, sql: &str, parameters: Parameters) -> Result<Row, Refusal> {
+        let answer = self.within(sql, self.client.query_one(sql, parameters));
+        answer.map_err(|error| Refusal::of(sql, &error))
     }
 
     /// The one text of a statement, which Postgres may refuse.

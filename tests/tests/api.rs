@@ -33,6 +33,26 @@ fn owned(db: &Db, name: &str) -> Owned {
         &[&done],
     );
     let replay = db.one("select shell.replay_session($1)", &[&session]);
+    for made in [
+        "select shell.write_file($1, '/home/sandbox/own', 'own'::bytea)",
+        "select shell.create_snapshot($1, 'own')",
+    ] {
+        db.one::<i64>(made, &[&session]);
+    }
+    db.query(
+        "select shell.merge_tree(tree_id, true), shell.upkeep() from shell.environments where id = $1",
+        &[&session],
+    );
+    let kept = "select shell.set_retention(user_id => $1, keep_days => 1000)";
+    db.query(kept, &[&user]);
+    for removed in [
+        "insert into shell.removed_commands (environment_id, command_id, user_id, ran, finished_at, reason)
+         values ($1, 0, $2, false, now(), 'a test')",
+        "insert into shell.removed_versions (tree_id, path, environment_id, user_id, command_id, content, size, reason)
+         values (0, 'x', $1, $2, 0, sha256(''), 0, 'a test')",
+    ] {
+        db.query(removed, &[&session, &user]);
+    }
     db.query("select shell.set_password($1, 'correct horse')", &[&user]);
     let token = "select session_id from shell.new_session($1, 'token', 'a program', now() + interval '1 day')";
     let token = db.one(token, &[&user]);
@@ -96,6 +116,18 @@ const RELATIONS: &[(&str, &str, [Sees; 4])] = &[
     ("shell.sandboxes", "owner_id", [Own, Nothing, All, All]),
     ("shell.environments", "user_id", [Own, Nothing, All, All]),
     ("shell.commands", "user_id", [Own, Nothing, All, All]),
+    ("shell.chunks", "null::uuid", [Refused, Refused, All, All]),
+    ("shell.contents", "null::uuid", [Refused, Refused, All, All]),
+    ("shell.trees", "user_id", [Own, Nothing, All, All]),
+    ("shell.fs_entries", "null::uuid", [Refused, Refused, All, All]),
+    ("shell.checkpoints", "null::uuid", [Refused, Refused, All, All]),
+    ("shell.user_contents", "user_id", [Refused, Refused, All, All]),
+    ("shell.user_storage", "user_id", [Own, Nothing, All, All]),
+    ("shell.snapshots", "user_id", [Own, Nothing, All, All]),
+    ("shell.retention_policies", "user_id", [Own, Nothing, All, All]),
+    ("shell.removed_versions", "user_id", [Own, Nothing, All, All]),
+    ("shell.removed_commands", "user_id", [Own, Nothing, All, All]),
+    ("shell.upkeep_state", "null::uuid", [Refused, Refused, All, All]),
     ("shell.output_chunks", "(select c.user_id from shell.commands as c where c.id = command_id)", [Own, Nothing, All, All]),
     ("shell.workers", "null::uuid", [Refused, Refused, All, All]),
     ("shell.credentials", "user_id", [Refused, Refused, Refused, Refused]),
@@ -240,6 +272,21 @@ const FUNCTIONS: &[(&str, &str, [To; 2])] = &[
     ("metrics", "select string_agg(user_id::text, ' ') from metrics()", [To::Own, Empty]),
     ("metrics", "select string_agg(user_id::text, ' ') from metrics(:session)", [Error("PS002"), Error("PS002")]),
     ("output_since", "select string_agg(data, ' ') from output_since(:running)", [Error("PS006"), Error("PS006")]),
+    ("files", "select string_agg(path, ' ') from files(:session)", [Error("PS002"), Error("PS002")]),
+    ("file_changes", "select string_agg(path, ' ') from file_changes(:done)", [Error("PS006"), Error("PS006")]),
+    ("file_history", "select string_agg(change, ' ') from file_history(:session, '/home/sandbox/own')", [Error("PS002"), Error("PS002")]),
+    ("read_file", "select read_file(:session, '/home/sandbox/own')::text", [Error("PS002"), Error("PS002")]),
+    ("write_file", "select write_file(:session, '/home/sandbox/own', 'x')::text", [Error("PS002"), Error("PS002")]),
+    ("diff", "select diff(:done, :done)", [Error("PS006"), Error("PS006")]),
+    ("create_snapshot", "select create_snapshot(:session, 'x')::text", [Error("PS002"), Error("PS002")]),
+    ("restore_snapshot", "select restore_snapshot(:session, 'own')::text", [Error("PS002"), Error("PS002")]),
+    ("delete_snapshot", "select delete_snapshot(:session, 'own')::text", [Error("PS002"), Error("PS002")]),
+    ("list_snapshots", "select string_agg(name, ' ') from list_snapshots(:session)", [Error("PS002"), Error("PS002")]),
+    ("storage", "select string_agg(user_bytes::text, ' ') from storage(:session)", [Error("PS002"), Error("PS002")]),
+    ("set_retention", "select set_retention(1, 1, :session)::text", [Error("PS002"), Error("42501")]),
+    ("set_retention", "select set_retention(1, 1, user_id => :user)::text", [Error("42501"), Error("42501")]),
+    ("verify_history", "select string_agg(problem, ' ') from verify_history(:session)", [Error("PS002"), Error("PS002")]),
+    ("replay_report", "select string_agg(command, ' ') from replay_report(:replay)", [Error("PS002"), Error("PS002")]),
     ("latest_output_html", "select latest_output_html(:user)", [Error("42501"), Error("42501")]),
     ("latest_output_html", "select latest_output_html()", [To::Own, Empty]),
     ("command_html", "select command_html(:done)", [Error("PS006"), Error("PS006")]),
@@ -513,16 +560,25 @@ fn what_is_stable_writes_nothing() {
         [
             "audit_log",
             "command_html",
+            "diff",
+            "file_changes",
+            "file_history",
+            "files",
             "latest_output",
             "latest_output_html",
             "list_sessions",
+            "list_snapshots",
             "list_tokens",
             "metrics",
             "output_since",
+            "read_file",
             "replay_differences",
+            "replay_report",
             "session_commands",
             "sessions_html",
+            "storage",
             "usage",
+            "verify_history",
             "whoami"
         ]
     );

@@ -146,13 +146,16 @@ begin
   end if;
 
   insert into shell.environments
-    (sandbox_id, user_id, name, parent_id, forked_from_command_id, cwd, env, shell_state)
+    (sandbox_id, user_id, name, parent_id, forked_from_command_id, cwd, env, shell_state, tree_id, origin_hash)
   select
     e.sandbox_id, e.user_id, format('fork of %s', source.id), e.id, source.id,
     case when fork_session.after then coalesce(source.cwd_after, source.cwd_snapshot) else source.cwd_snapshot end,
     case when fork_session.after then coalesce(source.env_after, source.env_snapshot) else source.env_snapshot end,
     case when fork_session.after then coalesce(source.shell_state_after, source.shell_state_snapshot)
-      else source.shell_state_snapshot end
+      else source.shell_state_snapshot end,
+    case when fork_session.after then coalesce(source.tree_after, source.tree_id) else source.tree_id end,
+    -- One that still runs has no hash yet, but those before it have.
+    coalesce(source.hash, sha256(shell.hash_before(source.environment_id, source.id)))
   from shell.environments as e
   where e.id = source.environment_id
   returning id into session;
@@ -191,8 +194,8 @@ begin
   where e.id = replay;
 
   insert into shell.commands
-    (user_id, environment_id, command, limits, replay_of, cwd_snapshot, env_snapshot, shell_state_snapshot)
-  select c.user_id, replay, c.command, c.limits, c.id, e.cwd, e.env, e.shell_state
+    (user_id, environment_id, command, action, limits, replay_of, cwd_snapshot, env_snapshot, shell_state_snapshot)
+  select c.user_id, replay, c.command, c.action, c.limits, c.id, e.cwd, e.env, e.shell_state
   from shell.commands as c
   join shell.environments as e on e.id = replay
   where c.environment_id = replay_session.environment_id

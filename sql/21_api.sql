@@ -30,7 +30,7 @@ comment on view shell_api.sessions is 'Sessions, each with its last command.';
 create view shell_api.replay_differences with (security_invoker) as
 select
   d.replay_id, d.original_id, d.original_command_id, d.replay_command_id, d.command, d.replay_status,
-  d.original_exit_code, d.replay_exit_code, d.original_output, d.replay_output, d.differs
+  d.original_exit_code, d.replay_exit_code, d.original_output, d.replay_output, d.differs, d.files_differ
 from shell.replay_differences as d;
 comment on view shell_api.replay_differences is 'Each replayed command beside its original.';
 

@@ -20,7 +20,15 @@ grant execute on function
   shell.work(bigint, json, int, uuid),
   shell.append_output(bigint, json),
   shell.release_commands(bigint, int, bigint[]),
-  shell.heartbeat(bigint, interval, interval, int)
+  shell.heartbeat(bigint, interval, interval, int),
+  shell.missing_chunks(bytea[]),
+  shell.add_chunks(bytea[], bytea[], text[], int[]),
+  shell.add_tree(bigint, bigint, int, json, json, bytea[], bytea[]),
+  shell.tree_entries(bigint),
+  shell.tree_changes(bigint),
+  shell.content_chunks(bytea[]),
+  shell.read_chunks(bytea[]),
+  shell.upkeep(int)
 to shell_worker;
 
 -- Who holds this role may run confined commands in backends, and nothing else of the schema.
@@ -37,6 +45,7 @@ grant insert, update on shell.environments to shell_admin;
 grant execute on function
   shell.default_limits(),
   shell.maximum_limits(),
+  shell.maximum_storage(),
   shell.submit_command(uuid, text, uuid, jsonb),
   shell.latest_output(uuid, int),
   shell.wait_command(bigint, interval),
@@ -44,7 +53,20 @@ grant execute on function
   shell.create_session(uuid, text),
   shell.fork_session(uuid, bigint, boolean),
   shell.replay_session(uuid),
-  shell.set_password(uuid, text)
+  shell.set_password(uuid, text),
+  shell.files(uuid, bigint),
+  shell.file_changes(bigint),
+  shell.file_history(uuid, text),
+  shell.read_file(uuid, text, bigint),
+  shell.write_file(uuid, text, bytea, int),
+  shell.diff(bigint, bigint, text),
+  shell.create_snapshot(uuid, text, text),
+  shell.restore_snapshot(uuid, text),
+  shell.delete_snapshot(uuid, text),
+  shell.set_retention(uuid, int, int, uuid),
+  shell.verify_history(uuid),
+  shell.verify_files(uuid, bigint),
+  shell.replay_report(uuid)
 to shell_admin;
 
 revoke all on shell.credentials, shell.user_sessions from shell_auditor, shell_admin;
@@ -55,7 +77,8 @@ on shell.user_sessions to shell_user, shell_auditor, shell_admin;
 -- Requests. A signed-in user reads tables through the policies, and writes through functions only.
 grant select on
   shell.users, shell.sandboxes, shell.environments, shell.commands, shell.output_chunks,
-  shell.command_metrics, shell.user_usage, shell.replay_differences
+  shell.command_metrics, shell.user_usage, shell.replay_differences,
+  shell.trees, shell.snapshots, shell.retention_policies, shell.removed_versions, shell.removed_commands, shell.user_storage
 to shell_user;
 grant usage on schema shell to shell_anonymous, shell_user;
 grant usage on schema shell_api to shell_anonymous, shell_user, shell_auditor, shell_admin;
@@ -98,7 +121,16 @@ grant execute on function
   shell_api.create_token(text, interval),
   shell_api.list_tokens(),
   shell_api.revoke_token(uuid),
-  shell_api.change_password(text, text)
+  shell_api.change_password(text, text),
+  shell_api.files(uuid, bigint),
+  shell_api.file_changes(bigint),
+  shell_api.file_history(uuid, text),
+  shell_api.read_file(uuid, text, bigint),
+  shell_api.diff(bigint, bigint, text),
+  shell_api.list_snapshots(uuid),
+  shell_api.storage(uuid),
+  shell_api.verify_history(uuid),
+  shell_api.replay_report(uuid)
 to shell_user, shell_auditor, shell_admin;
 
 -- What acts.
@@ -108,7 +140,12 @@ grant execute on function
   shell_api.cancel_command(bigint),
   shell_api.create_session(text, uuid),
   shell_api.fork_session(bigint, uuid, boolean),
-  shell_api.replay_session(uuid)
+  shell_api.replay_session(uuid),
+  shell_api.write_file(uuid, text, bytea, int),
+  shell_api.create_snapshot(uuid, text, text),
+  shell_api.restore_snapshot(uuid, text),
+  shell_api.delete_snapshot(uuid, text),
+  shell_api.set_retention(int, int, uuid, uuid)
 to shell_user, shell_admin;
 
 -- The server looks up whose cookie it is, and watches output, before it becomes anybody.

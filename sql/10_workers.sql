@@ -78,6 +78,8 @@ declare
   candidate_session uuid;
   candidate_command bigint;
   candidate_status text;
+  candidate_action jsonb;
+  session_before uuid;
   start_session uuid;
   session_wrapped boolean;
   wrapped boolean := false;
@@ -111,6 +113,7 @@ begin
     session_wrapped := false;
     <<sessions>>
     loop
+      session_before := candidate_session;
       select c.environment_id, c.id into candidate_session, candidate_command
       from shell.commands as c
       where c.status = 'pending' and c.user_id = candidate_user and c.environment_id > candidate_session
@@ -130,11 +133,17 @@ begin
 
       -- Another worker's claim in progress is passed over; a finished one fails the status check. That is
       -- not asked in the query, which would look for the id in the whole queue.
-      select c.status into candidate_status
+      select c.status, c.action into candidate_status, candidate_action
       from shell.commands as c
       where c.id = candidate_command
       for no key update skip locked;
       continue sessions when not found or candidate_status <> 'pending';
+      if candidate_action is not null then
+        -- The database's own: done here, and the session looked at again.
+        perform shell.perform_action(candidate_command);
+        candidate_session := session_before;
+        continue sessions;
+      end if;
 
       chosen := chosen || candidate_command;
       chosen_sessions := chosen_sessions || candidate_session;
@@ -157,7 +166,7 @@ begin
       update shell.commands as c
       set status = 'running', worker_id = claim_commands.worker_id, attempt = c.attempt + 1,
           claimed_at = clock_timestamp(),
-          cwd_snapshot = e.cwd, env_snapshot = e.env, shell_state_snapshot = e.shell_state
+          cwd_snapshot = e.cwd, env_snapshot = e.env, shell_state_snapshot = e.shell_state, tree_id = e.tree_id
       from shell.environments as e
       join shell.sandboxes as s on s.id = e.sandbox_id
       where c.id = any (chosen) and e.id = c.environment_id
@@ -169,7 +178,8 @@ begin
         least(maximum.open_files, coalesce(s.open_files, standard.open_files), (c.limits).open_files)::bigint,
         least(maximum.file_size_bytes, coalesce(s.file_size_bytes, standard.file_size_bytes), (c.limits).file_size_bytes)::bigint,
         least(maximum.disk_bytes, coalesce(s.disk_bytes, standard.disk_bytes), (c.limits).disk_bytes)::bigint,
-        least(maximum.output_bytes, coalesce(s.output_bytes, standard.output_bytes), (c.limits).output_bytes)::bigint
+        least(maximum.output_bytes, coalesce(s.output_bytes, standard.output_bytes), (c.limits).output_bytes)::bigint,
+        e.tree_id
     )
     select claimed.* from claimed order by array_position(chosen, claimed.id);
 end
@@ -200,18 +210,22 @@ begin
         finished_at = clock_timestamp() - make_interval(secs => (r.age_us - r.duration_us) / 1e6),
         duration = make_interval(secs => r.duration_us / 1e6), cpu_time = make_interval(secs => r.cpu_us / 1e6),
         peak_memory_bytes = r.peak_memory_bytes,
-        cwd_after = r.cwd_after, env_after = r.env_after, shell_state_after = r.shell_state_after
+        cwd_after = r.cwd_after, env_after = r.env_after, shell_state_after = r.shell_state_after,
+        tree_after = nullif(r.tree_after, c.tree_id), not_kept = r.not_kept
     from result as r
     -- An array of ids, and no "=" for the status: or each batch reads all that runs, of every worker.
     where c.id = any (array(select i.command_id from result as i)) and c.id = r.command_id
       and (c.status, c.worker_id, c.attempt) is not distinct from ('running', finish_commands.worker_id, r.attempt)
-    returning c.id, c.environment_id, c.cwd_after, c.env_after, c.shell_state_after, c.finished_at, c.duration
+    returning
+      c.id, c.environment_id, c.cwd_after, c.env_after, c.shell_state_after, c.tree_after, c.finished_at, c.duration
   ),
   moved as (
     update shell.environments as e
-    set cwd = f.cwd_after, env = f.env_after, shell_state = f.shell_state_after, updated_at = f.finished_at
+    set cwd = coalesce(f.cwd_after, e.cwd), env = coalesce(f.env_after, e.env),
+        shell_state = coalesce(f.shell_state_after, e.shell_state),
+        tree_id = coalesce(f.tree_after, e.tree_id), updated_at = f.finished_at
     from finished as f
-    where e.id = f.environment_id and f.cwd_after is not null
+    where e.id = f.environment_id and (f.cwd_after is not null or f.tree_after is not null)
   ),
   shown as (
     delete from shell.output_chunks as o where o.command_id = any (array(select f.id from finished as f))
@@ -402,7 +416,9 @@ comment on function shell.release_commands(bigint, int, bigint[]) is
   'Puts what a worker holds back into the queue; what was tried max_attempts times fails as worker_lost.';
 
 create function shell.heartbeat(worker_id bigint, grace interval, lease interval, max_attempts int)
-returns table (alive boolean, rescued bigint, waiting boolean, cancelled bigint[], lost boolean)
+returns table (
+  alive boolean, rescued bigint, waiting boolean, cancelled bigint[], lost boolean, upkeep_left bigint
+)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -418,8 +434,16 @@ begin
     select c.id from shell.commands as c
     where c.status = 'running' and c.worker_id = heartbeat.worker_id and c.cancel_requested_at is not null);
   lost := exists (select from shell.workers as w where w.stopped_at is null and w.lost_since is not null);
+  begin
+    upkeep_left := shell.upkeep();
+  exception when others then
+    -- The worker is alive all the same.
+    raise warning 'upkeep failed: % (%)', sqlerrm, sqlstate;
+    upkeep_left := 0;
+  end;
   return next;
 end
 $$;
 comment on function shell.heartbeat(bigint, interval, interval, int) is
-  'The slow poll, all in one transaction: says alive, rescues what lost workers held, tells what waits and what to cancel.';
+  'The slow poll, all in one transaction: says alive, rescues what lost workers held, tells what waits and what to cancel, '
+  'and does a little upkeep; where upkeep_left is not 0, shell.upkeep() has more to do.';

@@ -1,0 +1,124 @@
+-- What workers do now and then, a little at a time.
+
+create table shell.upkeep_state (
+  singular boolean primary key default true,
+  trees_seen bigint not null default 0,
+  contents_seen timestamptz not null default '-infinity',
+  chunks_seen timestamptz not null default '-infinity',
+  session_seen uuid,
+  round_began timestamptz not null default '-infinity',
+
+  constraint one_row check (singular)
+);
+comment on table shell.upkeep_state is 'How far upkeep has come; one row, or none before the first time.';
+comment on column shell.upkeep_state.singular is 'True.';
+comment on column shell.upkeep_state.trees_seen is 'Trees up to this id have been asked whether anything refers to them.';
+comment on column shell.upkeep_state.contents_seen is 'Contents up to this age have been.';
+comment on column shell.upkeep_state.chunks_seen is 'Chunks up to this age have been.';
+comment on column shell.upkeep_state.session_seen is 'Retention has come to this session; null between two rounds.';
+comment on column shell.upkeep_state.round_began is 'When retention last began with the first session; once an hour.';
+select pg_catalog.pg_extension_config_dump('shell.upkeep_state', '');
+
+create function shell.upkeep(at_most int default 20) returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  state shell.upkeep_state;
+  before shell.upkeep_state;
+  young constant timestamptz := now() - interval '1 hour';
+  seen record;
+  tree bigint;
+  session uuid;
+  done bigint := 0;
+begin
+  if not pg_try_advisory_xact_lock(hashtextextended('pg_shell upkeep', 0)) then
+    return 0;
+  end if;
+  select s.* into state from shell.upkeep_state as s;
+  if not found then
+    insert into shell.upkeep_state default values returning * into state;
+  end if;
+  before := state;
+
+  for tree in
+    select t.id from shell.trees as t
+    where t.depth > 32 or t.rows_read > 256 + 3 * t.entries
+    order by t.id
+    limit at_most
+  loop
+    perform shell.quicken_tree(tree);
+    done := done + 1;
+  end loop;
+
+  select array_agg(t.id) as ids, max(t.id) as last into seen
+  from (
+    select t.id from shell.trees as t
+    where t.id > state.trees_seen and t.created_at < young
+    order by t.id
+    limit at_most * 10
+  ) as t;
+  if seen.last is not null then
+    perform shell.collect_trees(seen.ids);
+    state.trees_seen := seen.last;
+    done := done + 1;
+  end if;
+
+  select array_agg(c.hash::bytea) as hashes, max(c.added_at) as last into seen
+  from (
+    select c.hash, c.added_at from shell.contents as c
+    where c.added_at > state.contents_seen and c.added_at < young
+    order by c.added_at
+    fetch first (at_most * 10) rows with ties
+  ) as c;
+  if seen.last is not null then
+    perform shell.collect_contents(seen.hashes);
+    state.contents_seen := seen.last;
+    done := done + 1;
+  end if;
+
+  select array_agg(k.hash::bytea) as hashes, max(k.added_at) as last into seen
+  from (
+    select k.hash, k.added_at from shell.chunks as k
+    where k.added_at > state.chunks_seen and k.added_at < young
+    order by k.added_at
+    fetch first (at_most * 10) rows with ties
+  ) as k;
+  if seen.last is not null then
+    perform shell.collect_chunks(seen.hashes);
+    state.chunks_seen := seen.last;
+    done := done + 1;
+  end if;
+
+  if exists (select from shell.retention_policies)
+    and (state.session_seen is not null or state.round_began < young)
+  then
+    if state.session_seen is null then
+      state.round_began := now();
+      state.session_seen := '00000000-0000-0000-0000-000000000000';
+    end if;
+    for session in
+      select e.id from shell.environments as e where e.id > state.session_seen order by e.id limit at_most
+    loop
+      if shell.apply_retention(session, at_most * 10) < at_most * 10 then
+        state.session_seen := session;
+      end if;
+      done := done + 1;
+      exit when state.session_seen < session;
+    end loop;
+    if session is null then
+      state.session_seen := null;
+    end if;
+  end if;
+
+  if state is distinct from before then
+    update shell.upkeep_state as s
+    set trees_seen = state.trees_seen, contents_seen = state.contents_seen, chunks_seen = state.chunks_seen,
+        session_seen = state.session_seen, round_began = state.round_began;
+  end if;
+  return done;
+end
+$$;
+comment on function shell.upkeep(int) is
+  'A little of what workers do now and then, by one of them at a time: merges changes, removes what retention does not '
+  'keep, collects what nothing refers to. Returns how much there was; 0 is all done.';
