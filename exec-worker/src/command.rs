@@ -43,7 +43,6 @@ pub struct Claimed {
     /// What it may use.
     pub limits: Limits,
     /// The tree of files with which it begins; `None` is an empty home folder.
-    #[expect(dead_code, reason = "the worker keeps no files yet")]
     pub tree: Option<i64>,
     /// When it came.
     pub claimed_at: Instant,
@@ -107,6 +106,8 @@ pub struct Finished {
     cwd_after: Option<String>,
     env_after: Option<BTreeMap<String, String>>,
     shell_state_after: Option<String>,
+    tree_after: Option<i64>,
+    not_kept: Option<Vec<String>>,
     #[serde(skip)]
     began: Instant,
 }
@@ -155,8 +156,31 @@ impl Finished {
             cwd_after,
             env_after,
             shell_state_after,
+            tree_after: None,
+            not_kept: None,
             began,
         }
+    }
+
+    /// Whether what it left in its home shall be kept: a shell that was ended leaves the session as it was, and so does
+    /// one whose state cannot be.
+    pub fn keeps_files(&self) -> bool {
+        matches!(self.failure, None | Some("exit"))
+    }
+
+    /// Its session's files are as it left them.
+    pub fn left(&mut self, tree: Option<i64>, not_kept: Vec<String>) {
+        self.tree_after = tree;
+        self.not_kept = Some(not_kept).filter(|paths| !paths.is_empty());
+    }
+
+    /// What it left in its home cannot be kept: the session is as it was, whatever the command did.
+    pub fn fail_files(&mut self, failure: &'static str, reason: String) {
+        self.failure = Some(failure);
+        self.failure_reason = Some(reason);
+        self.cwd_after = None;
+        self.env_after = None;
+        self.shell_state_after = None;
     }
 
     /// What is written of a command that could not be run, or whose result could not be written.
@@ -194,6 +218,8 @@ impl Finished {
             cwd_after: None,
             env_after: None,
             shell_state_after: None,
+            tree_after: None,
+            not_kept: None,
             began: Instant::now(),
         }
     }

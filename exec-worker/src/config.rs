@@ -38,6 +38,24 @@ pub struct Confinement {
     pub level: Level,
 }
 
+/// Where sessions' files are at hand.
+#[derive(Debug, Clone, Args)]
+pub struct FilesCache {
+    /// A folder for the files of sessions that run here, an absolute path; nothing in it is lost with it.
+    /// Workers of one user may share it. Default: pg_shell-cache-UID below TMPDIR.
+    #[arg(long, env = "PG_SHELL_FILES_CACHE", value_name = "PATH")]
+    pub files_cache: Option<PathBuf>,
+
+    /// How many bytes of the disk they may take; those in use may exceed it.
+    #[arg(
+        long,
+        env = "PG_SHELL_FILES_CACHE_BYTES",
+        value_name = "BYTES",
+        default_value = "10737418240"
+    )]
+    pub files_cache_bytes: u64,
+}
+
 /// Runs the commands that users submit to Postgres: claims them from database queues, runs each in a
 /// confined child, and writes back what it left. Any number of workers may share a database.
 #[derive(Debug, Clone, Parser)]
@@ -62,6 +80,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub confinement: Confinement,
+
+    #[command(flatten)]
+    pub files: FilesCache,
 
     /// Seconds without a heartbeat after which a worker is given up for lost.
     #[arg(long, env = "PG_SHELL_LEASE", value_name = "SECONDS", default_value = "30", value_parser = seconds)]

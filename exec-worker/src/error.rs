@@ -50,6 +50,9 @@ pub enum Error {
     /// The database refused something, or is gone.
     #[error("database: {}", describe(.0))]
     Database(#[from] tokio_postgres::Error),
+    /// A session's files cannot be read or kept.
+    #[error("{0}")]
+    Files(#[from] files::Error),
     /// The system refused something.
     #[error("{what}: {source}")]
     System {

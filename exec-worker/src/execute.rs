@@ -7,13 +7,15 @@ use confine::shell::{Shell, Start};
 use confine::{Launcher, Output, Running, SomeLimits, Stop, Stream};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant as TokioInstant, sleep_until};
+use tracing::warn;
 
 use crate::command::{Claimed, Finished, Lease, text};
+use crate::home::{Begun, Files, Stored};
 
 /// A command that runs longer shows its output as it comes.
 const MOMENT: Duration = Duration::from_millis(150);
@@ -41,6 +43,8 @@ pub struct Executor {
     launcher: Arc<Launcher>,
     shell: Shell,
     max_limits: SomeLimits,
+    /// `None` at a level without mounts: home is the command's own then, and nothing of it is kept.
+    files: Option<Arc<Files>>,
     chunks: mpsc::UnboundedSender<Chunk>,
     /// Ended, their results taken: what is left of them.
     spent: Arc<Mutex<Vec<Running>>>,
@@ -52,12 +56,14 @@ impl Executor {
         launcher: Arc<Launcher>,
         shell: Shell,
         max_limits: SomeLimits,
+        files: Option<Arc<Files>>,
         chunks: mpsc::UnboundedSender<Chunk>,
     ) -> Executor {
         Executor {
             launcher,
             shell,
             max_limits,
+            files,
             chunks,
             spent: Arc::default(),
         }
@@ -81,38 +87,60 @@ impl Executor {
     /// Ends what waits for a session that has been quiet.
     pub fn end_idle_sessions(&self) {
         self.launcher.end_kept(SESSION_PATIENCE);
+        if let Some(files) = &self.files {
+            files.end_idle();
+        }
     }
 
     /// Runs a command to its end. Dropping the future kills it.
     pub async fn run(self, mut claimed: Claimed, cancel: Arc<Notify>) -> Finished {
         claimed.limits = claimed.limits.at_most(&self.max_limits);
+        let not_run = |e: &dyn std::fmt::Display| {
+            Finished::refused(claimed.lease, &format!("The command was not run: {e}."))
+        };
+        let begun = match &self.files {
+            Some(files) => match files.begin(claimed.tree).await {
+                Ok(begun) => Some(begun),
+                Err(e) => return not_run(&format!("its session's files: {e}")),
+            },
+            None => None,
+        };
         let began = Instant::now();
-        let running = match self.start(&claimed) {
+        let running = match self.start(&claimed, begun.as_ref()) {
             Ok(running) => running,
+            Err(e) => return not_run(&e),
+        };
+        let (outcome, output, upper) = match self.watch(&claimed, running, &cancel).await {
+            Ok(ended) => ended,
             Err(e) => {
-                return Finished::refused(claimed.lease, &format!("The command was not run: {e}."));
+                let why = format!("The command was lost sight of: {e}.");
+                return Finished::refused(claimed.lease, &why);
             }
         };
-        match self.watch(&claimed, running, &cancel).await {
-            Ok((outcome, output)) => Finished::new(&claimed, began, outcome, &output),
-            Err(e) => Finished::refused(
-                claimed.lease,
-                &format!("The command was lost sight of: {e}."),
-            ),
+        let home_changed = outcome.report.home_changed;
+        let mut finished = Finished::new(&claimed, began, outcome, &output);
+        if let (Some(files), Some(begun)) = (&self.files, &begun)
+            && home_changed
+            && finished.keeps_files()
+        {
+            keep_files(files, begun, upper, &mut finished).await;
         }
+        finished
     }
 
-    fn start(&self, claimed: &Claimed) -> Result<Running, confine::Error> {
+    fn start(&self, claimed: &Claimed, begun: Option<&Begun>) -> Result<Running, confine::Error> {
+        let layers = begun.map(Begun::layers);
         let start = Start {
             command: &claimed.command,
             cwd: &claimed.cwd,
             env: &claimed.env,
             shell_state: &claimed.shell_state,
             programs: claimed.programs.as_deref(),
-            layers: None,
+            layers: layers.as_deref(),
         };
         let spec = self.shell.prepare(&start, claimed.limits.clone())?;
-        Running::start(&self.launcher, Some(claimed.session.as_u128()), &spec)
+        let session = Some(claimed.session.as_u128());
+        Running::start(&self.launcher, session, &spec, begun.map(Begun::pin))
     }
 
     async fn watch(
@@ -120,7 +148,7 @@ impl Executor {
         claimed: &Claimed,
         running: Running,
         cancel: &Notify,
-    ) -> std::io::Result<(confine::Outcome, Output)> {
+    ) -> std::io::Result<(confine::Outcome, Output, Option<OwnedFd>)> {
         // SAFETY: Running owns its epoll descriptor from start to drop, and never replaces it.
         let mut running = unsafe { AsyncFd::register_with_interest(running, Interest::READABLE) }?;
         let mut live = Live::new(claimed.lease);
@@ -131,11 +159,12 @@ impl Executor {
         loop {
             if let Some(outcome) = running.get_mut().pump()? {
                 let output = running.get_mut().take_output();
+                let upper = running.get_mut().take_upper();
                 if shown > 0 {
                     live.show(&output, true, &self.chunks);
                 }
                 self.spent().push(running.into_inner());
-                return Ok((outcome, output));
+                return Ok((outcome, output, upper));
             }
             // What pump left unread, for it is bounded, makes no new event.
             if is_readable(running.get_ref()) {
@@ -156,6 +185,30 @@ impl Executor {
                     backstop += BACKSTOP;
                 }
             }
+        }
+    }
+}
+
+/// Has a command's result say what became of its files.
+async fn keep_files(files: &Files, begun: &Begun, upper: Option<OwnedFd>, finished: &mut Finished) {
+    let Some(upper) = upper else {
+        let why =
+            "The command ran, but its files were not handed on; the session is as it was before.";
+        return finished.fail_files("refused", why.into());
+    };
+    match files.keep(finished.lease(), begun, upper).await {
+        Ok(Stored::AsBefore { not_kept }) => finished.left(None, not_kept),
+        Ok(Stored::Tree { id, not_kept }) => finished.left(Some(id), not_kept),
+        Ok(Stored::OverQuota(sentence)) => {
+            let why = format!("{sentence} The session is as it was before.");
+            finished.fail_files("limit", why);
+        }
+        Err(e) => {
+            warn!(command = finished.lease().command_id, error = %e, "files cannot be kept");
+            let why = format!(
+                "The command ran, but its files could not be kept: {e}; the session is as it was before."
+            );
+            finished.fail_files("refused", why);
         }
     }
 }

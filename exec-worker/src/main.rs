@@ -9,6 +9,7 @@ mod error;
 mod execute;
 mod groups;
 mod held;
+mod home;
 mod shutdown;
 mod trial;
 mod worker;

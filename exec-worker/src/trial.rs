@@ -28,7 +28,7 @@ pub fn trial(launcher: &Launcher, shell: Shell) -> Result<(), Error> {
         layers: None,
     };
     let spec = shell.prepare(&start, Limits::default())?;
-    let running = Running::start(launcher, None, &spec)?;
+    let running = Running::start(launcher, None, &spec, None)?;
     match wait(running)? {
         Some(Ended::Exited(0)) => Ok(()),
         Some(Ended::Refused(step, why)) => Err(Error::Trial {

@@ -12,8 +12,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use confine::Launcher;
 use confine::shell::Shell;
+use confine::{Launcher, Level};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::execute::{Chunk, Executor};
 use crate::groups;
 use crate::held::Held;
+use crate::home::Files;
 use crate::shutdown::{Shutdown, Stage};
 use crate::trial::trial;
 
@@ -44,6 +45,7 @@ pub struct Worker {
         mpsc::UnboundedReceiver<Notice>,
     ),
     chunks: mpsc::UnboundedReceiver<Chunk>,
+    files: Option<Arc<Files>>,
     id: Option<i64>,
     /// The user who was served last; the next claim begins after.
     turn: Option<Uuid>,
@@ -73,8 +75,15 @@ impl Worker {
     pub fn new(config: Config) -> Result<Worker, Error> {
         config.check_user()?;
         let (level, path) = (config.confinement.level, config.confinement.launcher()?);
-        let launcher =
+        let mut launcher =
             Launcher::at(level, path, &std::env::temp_dir())?.within(groups::find(&config.cgroup)?);
+        let files = match level {
+            Level::Strict => Some(Arc::new(Files::new(&config.files, &config.database_url)?)),
+            Level::Basic => None,
+        };
+        if let Some(files) = &files {
+            launcher = launcher.with_layers(&files.layers())?;
+        }
         let shell = Shell::find()?;
         trial(&launcher, shell)?;
         let (chunk_sender, chunks) = mpsc::unbounded_channel();
@@ -91,12 +100,14 @@ impl Worker {
                     Arc::new(launcher),
                     shell,
                     config.max_limits.clone(),
+                    files.clone(),
                     chunk_sender,
                 ),
                 slots,
             ),
             notices: mpsc::unbounded_channel(),
             chunks,
+            files,
             id: None,
             turn: None,
             hungry: true,
@@ -165,6 +176,9 @@ impl Worker {
             let level = self.config.confinement.level.name();
             info!(worker = id, name, concurrency = slots, level, "ready");
             self.id = Some(id);
+            if let Some(files) = &self.files {
+                files.serve(id);
+            }
         }
         self.hungry = true;
         self.pulse_at = Instant::now();

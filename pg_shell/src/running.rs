@@ -117,7 +117,7 @@ fn start(path: &Path, cgroup: &Setting, spec: &Spec) -> Result<Running, confine:
                 &started.insert(fresh).launcher
             }
         };
-        Running::start(launcher, Some(role.to_u32().into()), spec)
+        Running::start(launcher, Some(role.to_u32().into()), spec, None)
     })
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::cgroup::Group;
+use crate::running::Pin;
 
 /// Whose a kept PID 1 is, and what it was mounted with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,7 @@ struct Entry {
     key: Key,
     control: OwnedFd,
     group: Option<Group>,
+    _pin: Option<Pin>,
     since: Instant,
 }
 
@@ -58,13 +60,15 @@ impl Kept {
     }
 
     /// Keeps one; the oldest goes where they are too many.
-    pub(crate) fn put(&self, key: Key, control: OwnedFd, group: Option<Group>) {
+    pub(crate) fn put(&self, key: Key, control: OwnedFd, group: Option<Group>, pin: Option<Pin>) {
         let mut entries = self.entries();
-        entries.retain(|e| e.key != key);
+        // With other files or limits, it is not asked for again.
+        entries.retain(|e| e.key.session != key.session);
         entries.push(Entry {
             key,
             control,
             group,
+            _pin: pin,
             since: Instant::now(),
         });
         if entries.len() > self.most {

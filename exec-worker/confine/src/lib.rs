@@ -34,5 +34,5 @@ pub use launcher::Launcher;
 pub use level::Level;
 pub use limits::{LIMITS, Limits, RANGES, SomeLimits};
 pub use report::{Ended, Outcome, Report, Used};
-pub use running::{Running, Stop};
+pub use running::{Pin, Running, Stop};
 pub use spec::{HOME, Spec};

@@ -1,5 +1,6 @@
 //! The caller's side of one launch: start it, pump it, stop it.
 
+use std::any::Any;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -39,6 +40,9 @@ pub enum Stop {
     OutputLimit,
 }
 
+/// What holds something for as long as it is needed.
+pub type Pin = Arc<dyn Any + Send + Sync>;
+
 /// Bytes that a shell may write about its state; what is cut off there is no complete state.
 pub(crate) const STATE_BYTES: usize = 4 << 20;
 
@@ -54,6 +58,7 @@ pub struct Running {
     /// `None` once it is kept for the session's next command.
     control: Option<OwnedFd>,
     keep: Option<(Kept, Key)>,
+    pin: Option<Pin>,
     group: Option<Group>,
     events: Events,
     /// A memory file: a shell writes its state line by line, and each line in a pipe would wake the caller.
@@ -73,7 +78,8 @@ pub struct Running {
 
 impl Running {
     /// Starts a launch. Where a `session` is named, what its last command left behind, if that is
-    /// nothing but an empty confinement, serves this one too.
+    /// nothing but an empty confinement, serves this one too. What the layers need that the specification names is
+    /// held by `pin`, which lives as long as they are mounted.
     ///
     /// # Errors
     /// [`Error::Spawn`] where the helper cannot be started, [`Error::System`] where the system has no
@@ -82,6 +88,7 @@ impl Running {
         launcher: &Launcher,
         session: Option<u128>,
         spec: &Spec,
+        pin: Option<Pin>,
     ) -> Result<Running, Error> {
         let started = Instant::now();
         let Spare {
@@ -124,6 +131,7 @@ impl Running {
             server,
             control: Some(control),
             keep,
+            pin,
             group,
             events: Events::default(),
             state,
@@ -288,7 +296,7 @@ impl Running {
             && let Some((kept, key)) = self.keep.take()
             && let Some(control) = self.control.take()
         {
-            kept.put(key, control, self.group.take());
+            kept.put(key, control, self.group.take(), self.pin.take());
         }
         self.upper = upper;
         self.report = Some(report);

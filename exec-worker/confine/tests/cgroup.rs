@@ -209,7 +209,7 @@ fn a_folder_that_is_gone_refuses_commands() {
     let spec = confine::shell::Shell::Bash
         .prepare(&start, confine::Limits::default())
         .unwrap();
-    let refused = match confine::Running::start(&launcher, None, &spec) {
+    let refused = match confine::Running::start(&launcher, None, &spec, None) {
         Err(e) => e.to_string(),
         Ok(_) => panic!("it ran without its group"),
     };

@@ -127,7 +127,7 @@ fn run(launcher: &Launcher, session: Option<u128>, shell: Shell) -> Vec<(Step, u
     let spec = shell
         .prepare(&start, Limits::default())
         .expect("a sound specification");
-    let mut running = Running::start(launcher, session, &spec).expect("the launcher starts");
+    let mut running = Running::start(launcher, session, &spec, None).expect("the launcher starts");
     let outcome = loop {
         if let Some(outcome) = running.pump().expect("pump") {
             break outcome;

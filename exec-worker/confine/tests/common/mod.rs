@@ -96,7 +96,7 @@ impl Session {
             .shell
             .prepare(&start, self.limits.clone())
             .expect("a sound specification");
-        Running::start(launcher, self.key, &spec).expect("the launcher starts")
+        Running::start(launcher, self.key, &spec, None).expect("the launcher starts")
     }
 
     /// Waits until the command has printed something.

@@ -1,0 +1,141 @@
+//! A tree that the cache does not have, from the database.
+
+use std::collections::HashMap;
+use std::io;
+
+use files::{Cache, Chunk, ChunkSource, Entry, Hash, Kind, Stack};
+use tokio::runtime::Handle;
+use tokio_postgres::{Row, Statement};
+
+use super::connection::Connection;
+use crate::error::{Error, describe};
+
+/// Restores a tree as one layer.
+pub(super) fn restore(
+    cache: &Cache,
+    connection: &Connection,
+    handle: &Handle,
+    tree: i64,
+) -> Result<Stack, Error> {
+    let rows = handle.block_on(connection.client.query(&connection.tree_entries, &[&tree]))?;
+    let entries: Vec<Entry> = rows
+        .iter()
+        .map(entry)
+        .collect::<Result<_, tokio_postgres::Error>>()?;
+    let mut layer = cache.new_layer()?;
+    let mut source = Source {
+        connection,
+        handle,
+        failed: None,
+    };
+    let restored = files::restore(&mut layer, &entries, &mut source);
+    if let Some(e) = source.failed {
+        return Err(Error::Database(e));
+    }
+    restored?;
+    Ok(cache.extend(&cache.empty(), tree, layer)?)
+}
+
+fn entry(row: &Row) -> Result<Entry, tokio_postgres::Error> {
+    let kind = match row.try_get::<_, &str>(1)? {
+        "file" => Kind::File,
+        "folder" => Kind::Folder,
+        "symlink" => Kind::Symlink,
+        _ => Kind::Gone,
+    };
+    let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
+    Ok(Entry {
+        path: row.try_get(0)?,
+        kind,
+        mode: row
+            .try_get::<_, Option<i32>>(2)?
+            .map_or(0, i32::cast_unsigned),
+        mtime_ns: row.try_get::<_, Option<i64>>(3)?.unwrap_or(0),
+        size: row.try_get::<_, Option<i64>>(4)?.map_or(0, unsigned),
+        content: row
+            .try_get::<_, Option<&[u8]>>(5)?
+            .and_then(|hash| Hash::try_from(hash).ok()),
+        target: row.try_get(6)?,
+        link: row.try_get::<_, Option<i64>>(7)?.map(unsigned),
+        replaces: false,
+    })
+}
+
+/// Contents by a connection.
+struct Source<'a> {
+    connection: &'a Connection,
+    handle: &'a Handle,
+    /// The reason, which an I/O error would lose.
+    failed: Option<tokio_postgres::Error>,
+}
+
+/// A row of `shell.read_chunks`, whose bytes stay where they came.
+pub(super) struct Bytes(Row);
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        self.0.get(1)
+    }
+}
+
+impl Source<'_> {
+    /// Of a statement about some hashes.
+    fn rows(&mut self, statement: &Statement, hashes: &[&[u8]]) -> io::Result<Vec<Row>> {
+        let client = &self.connection.client;
+        let rows = self.handle.block_on(client.query(statement, &[&hashes]));
+        rows.map_err(|e| {
+            let told = told(&e);
+            self.failed = Some(e);
+            told
+        })
+    }
+}
+
+fn told(e: &tokio_postgres::Error) -> io::Error {
+    io::Error::other(describe(e))
+}
+
+fn hash(row: &Row, column: usize) -> Hash {
+    row.try_get::<_, &[u8]>(column)
+        .ok()
+        .and_then(|hash| Hash::try_from(hash).ok())
+        .unwrap_or(Hash([0; 32]))
+}
+
+impl ChunkSource for Source<'_> {
+    type Bytes = Bytes;
+
+    fn contents(&mut self, contents: &[Hash]) -> io::Result<Vec<Option<Vec<Chunk>>>> {
+        let wanted: Vec<&[u8]> = contents.iter().map(|c| c.0.as_slice()).collect();
+        let rows = self.rows(&self.connection.content_chunks, &wanted)?;
+        let mut found: HashMap<Hash, Vec<Chunk>> = HashMap::new();
+        for row in rows {
+            let chunks = found.entry(hash(&row, 0)).or_default();
+            // A content with none has a row all the same; one whose chunk is missing has no size.
+            if let Some(chunk) = row.try_get::<_, Option<&[u8]>>(1).map_err(|e| told(&e))? {
+                let size = row.try_get::<_, Option<i32>>(2).map_err(|e| told(&e))?;
+                chunks.push(Chunk {
+                    hash: Hash::try_from(chunk).map_err(io::Error::other)?,
+                    size: size.map_or(0, i32::cast_unsigned),
+                });
+            }
+        }
+        Ok(contents.iter().map(|c| found.get(c).cloned()).collect())
+    }
+
+    fn chunks(&mut self, chunks: &[Hash]) -> io::Result<Vec<Option<Bytes>>> {
+        let wanted: Vec<&[u8]> = chunks.iter().map(|c| c.0.as_slice()).collect();
+        let rows = self.rows(&self.connection.read_chunks, &wanted)?;
+        let mut found = HashMap::new();
+        for row in rows {
+            if let Some(url) = row.try_get::<_, Option<&str>>(2).map_err(|e| told(&e))? {
+                return Err(io::Error::other(format!(
+                    "chunk {} is kept at {url}, which this worker cannot read",
+                    hash(&row, 0)
+                )));
+            }
+            found.insert(hash(&row, 0), Bytes(row));
+        }
+        Ok(chunks.iter().map(|c| found.remove(c)).collect())
+    }
+}

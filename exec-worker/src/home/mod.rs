@@ -1,0 +1,215 @@
+//! The files of sessions: what a command begins with, and what becomes of what it leaves in its home.
+//!
+//! ```text
+//!  tree ──► stack of layers (from the cache, or restored from the database) ──► home
+//!  home's upper folder ──► change ──► chunks and tree in the database, and one more layer in the cache
+//! ```
+//!
+//! A tree that was stored is nobody's until its command's result names it.
+
+mod connection;
+mod fetch;
+mod folder;
+mod store;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use confine::Pin;
+use files::{Cache, Stack};
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+use crate::command::Lease;
+use crate::config::FilesCache;
+use crate::error::Error;
+use connection::Pool;
+
+pub use store::Stored;
+
+/// Pauses between attempts while the database is away: about a minute in all.
+const PAUSES_MS: [u64; 8] = [50, 200, 1_000, 5_000, 10_000, 15_000, 15_000, 15_000];
+/// A connection that nobody has used for so long is closed.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// What sessions' files take: a cache on the disk, and connections.
+pub struct Files {
+    cache: Arc<Cache>,
+    folder: PathBuf,
+    pool: Pool,
+    worker: AtomicI64,
+}
+
+/// What a command begins with.
+pub struct Begun {
+    stack: Stack,
+    /// The tree, where it is not an empty home.
+    tree: Option<i64>,
+}
+
+impl Begun {
+    /// The names of its layers, the newest first; none for an empty home.
+    pub fn layers(&self) -> Vec<String> {
+        match self.tree {
+            Some(_) => self.stack.names().into_iter().map(str::to_owned).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// What keeps the layers from being removed while they are mounted.
+    pub fn pin(&self) -> Pin {
+        Arc::new(self.stack.clone())
+    }
+}
+
+impl Files {
+    /// With an empty cache.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where there cannot be one.
+    pub fn new(setting: &FilesCache, database: &tokio_postgres::Config) -> Result<Files, Error> {
+        let (cache, folder) = folder::open(setting)?;
+        Ok(Files {
+            cache: Arc::new(cache),
+            folder,
+            pool: Pool::new(database),
+            worker: AtomicI64::new(0),
+        })
+    }
+
+    /// The folder in which layers have their names.
+    pub fn layers(&self) -> PathBuf {
+        self.folder.join("layers")
+    }
+
+    /// From now on this worker's leases count.
+    pub fn serve(&self, worker: i64) {
+        self.worker.store(worker, Ordering::Relaxed);
+    }
+
+    /// Closes connections that nobody has used lately.
+    pub fn end_idle(&self) {
+        self.pool.end_idle(IDLE);
+    }
+
+    /// The files with which a command begins. Where the cache does not have them they are fetched.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Files`]: they are not there, or not what they were.
+    pub async fn begin(&self, tree: Option<i64>) -> Result<Begun, Error> {
+        let known = match tree {
+            None => Some(self.cache.empty()),
+            Some(id) => self.cache.get(id),
+        };
+        let stack = match (known, tree) {
+            (Some(stack), _) => stack,
+            (None, Some(id)) => self.fetch(id).await?,
+            (None, None) => self.cache.empty(),
+        };
+        Ok(Begun { stack, tree })
+    }
+
+    async fn fetch(&self, tree: i64) -> Result<Stack, Error> {
+        let mut patience = Patience::new();
+        loop {
+            match self.try_to_fetch(tree).await {
+                Err(e) => patience.wait_out(e).await?,
+                fetched => return fetched,
+            }
+        }
+    }
+
+    async fn try_to_fetch(&self, tree: i64) -> Result<Stack, Error> {
+        let connection = self.pool.take().await?;
+        let (cache, handle) = (self.cache.clone(), Handle::current());
+        let (connection, fetched) = blocking(move || {
+            let fetched = fetch::restore(&cache, &connection, &handle, tree);
+            (connection, fetched)
+        })
+        .await?;
+        self.pool.put(connection);
+        debug!(tree, "fetched");
+        fetched
+    }
+
+    /// Stores what a command has left in its home.
+    ///
+    /// # Errors
+    /// As [`Files::begin`]; the session's files are then as they were.
+    pub async fn keep(&self, lease: Lease, begun: &Begun, upper: OwnedFd) -> Result<Stored, Error> {
+        let mut patience = Patience::new();
+        loop {
+            match self.try_to_keep(lease, begun, &upper).await {
+                Err(e) => patience.wait_out(e).await?,
+                stored => return stored,
+            }
+        }
+    }
+
+    async fn try_to_keep(
+        &self,
+        lease: Lease,
+        begun: &Begun,
+        upper: &OwnedFd,
+    ) -> Result<Stored, Error> {
+        let upper = upper.try_clone().map_err(|source| Error::System {
+            what: "keeping the upper folder",
+            source,
+        })?;
+        let connection = self.pool.take().await?;
+        let (cache, handle) = (self.cache.clone(), Handle::current());
+        let (stack, worker) = (begun.stack.clone(), self.worker.load(Ordering::Relaxed));
+        let (connection, stored) = blocking(move || {
+            let lease = (worker, lease);
+            let stored = store::store(&cache, &connection, &handle, lease, &stack, upper);
+            (connection, stored)
+        })
+        .await?;
+        self.pool.put(connection);
+        if let (Err(Error::Files(_)), Some(tree)) = (&stored, begun.tree) {
+            // It may be the cache; whatever it is, the next command does without.
+            self.cache.forget(tree);
+        }
+        stored
+    }
+}
+
+/// With a database that is away.
+struct Patience(std::slice::Iter<'static, u64>);
+
+impl Patience {
+    fn new() -> Patience {
+        Patience(PAUSES_MS.iter())
+    }
+
+    /// Returns when it is time to try again.
+    ///
+    /// # Errors
+    /// The same, where that is of no use, or was of none often enough.
+    async fn wait_out(&mut self, e: Error) -> Result<(), Error> {
+        if !e.is_connection() {
+            return Err(e);
+        }
+        let Some(pause) = self.0.next() else {
+            return Err(e);
+        };
+        warn!(error = %e, again_in_ms = pause, "no database for files");
+        sleep(Duration::from_millis(*pause)).await;
+        Ok(())
+    }
+}
+
+/// Work that waits for the disk has a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    spawn_blocking(work).await.map_err(|e| Error::System {
+        what: "working on files",
+        source: std::io::Error::other(e),
+    })
+}

@@ -1,0 +1,251 @@
+//! What a command left in its home, into the database and into the cache.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use files::{Cache, Change, Content, Entry, Hash, Stack, read_upper};
+use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio_postgres::types::{Json, ToSql};
+
+use super::connection::Connection;
+use crate::command::Lease;
+use crate::error::{Error, describe};
+
+/// Chunks go to the database when there are so many bytes of them.
+const BATCH_BYTES: usize = 2 << 20;
+/// As many go with the tree, whether they are there already or not: to ask would take longer.
+const ALONG_BYTES: usize = 64 << 10;
+
+/// What became of it.
+#[derive(Debug)]
+pub enum Stored {
+    /// Nothing was changed.
+    AsBefore { not_kept: Vec<String> },
+    /// The files are this tree now.
+    Tree { id: i64, not_kept: Vec<String> },
+    /// They are more than they may be, in a sentence.
+    OverQuota(String),
+}
+
+/// An element of `shell.add_tree`'s entries.
+#[derive(Debug, Serialize)]
+struct EntryRow<'a> {
+    path: String,
+    kind: &'a str,
+    mode: u32,
+    mtime_ns: i64,
+    size: u64,
+    content: Option<String>,
+    target: Option<String>,
+    link: Option<u64>,
+    replaces: bool,
+}
+
+/// An element of its contents.
+#[derive(Debug, Serialize)]
+struct ContentRow {
+    hash: String,
+    size: u64,
+    chunks: Vec<String>,
+}
+
+/// Reads the upper folder once: its chunks go to the database as they come, and the change into a new layer.
+pub(super) fn store(
+    cache: &Cache,
+    connection: &Connection,
+    handle: &Handle,
+    (worker, lease): (i64, Lease),
+    stack: &Stack,
+    upper: OwnedFd,
+) -> Result<Stored, Error> {
+    let mut layer = cache.new_layer()?;
+    let mut outbox = Outbox {
+        connection,
+        handle,
+        chunks: Vec::new(),
+        bytes: 0,
+        failed: None,
+    };
+    let before = stack.before()?;
+    let limits = files::Limits::default();
+    let read = read_upper(upper, &mut layer, &before, &limits, &mut |hash, bytes| {
+        outbox.add(hash, bytes)
+    });
+    let change = match (read, outbox.failed.take()) {
+        (_, Some(e)) => return Err(Error::Database(e)),
+        (Err(e @ (files::Error::TooManyEntries { .. } | files::Error::TooManyBytes { .. })), _) => {
+            return Ok(Stored::OverQuota(sentence(&e.to_string())));
+        }
+        (read, None) => read?,
+    };
+    let not_kept: Vec<String> = change
+        .not_kept
+        .iter()
+        .map(|n| format!("{}: {}", shown(&n.path), n.reason))
+        .collect();
+    if change.entries.is_empty() {
+        return Ok(Stored::AsBefore { not_kept });
+    }
+    let (id, refusal) = outbox.send_tree(worker, lease, &change)?;
+    if let Some(refusal) = refusal {
+        return Ok(Stored::OverQuota(refusal));
+    }
+    Ok(match id {
+        Some(id) => {
+            // The tree may be the one that there was.
+            if cache.get(id).is_none() {
+                cache.extend(stack, id, layer)?;
+            }
+            Stored::Tree { id, not_kept }
+        }
+        None => Stored::AsBefore { not_kept },
+    })
+}
+
+/// Chunks that are not sent yet.
+struct Outbox<'a> {
+    connection: &'a Connection,
+    handle: &'a Handle,
+    chunks: Vec<(Hash, Vec<u8>)>,
+    bytes: usize,
+    /// The reason, which an I/O error would lose.
+    failed: Option<tokio_postgres::Error>,
+}
+
+impl Outbox<'_> {
+    fn add(&mut self, hash: Hash, bytes: &[u8]) -> io::Result<()> {
+        self.bytes += bytes.len();
+        self.chunks.push((hash, bytes.to_vec()));
+        if self.bytes < BATCH_BYTES {
+            return Ok(());
+        }
+        self.flush().map_err(|e| {
+            let told = io::Error::other(describe(&e));
+            self.failed = Some(e);
+            told
+        })
+    }
+
+    /// Sends those that the database lacks.
+    fn flush(&mut self) -> Result<(), tokio_postgres::Error> {
+        let chunks = std::mem::take(&mut self.chunks);
+        self.bytes = 0;
+        let hashes: Vec<&[u8]> = chunks.iter().map(|(hash, _)| hash.0.as_slice()).collect();
+        let client = &self.connection.client;
+        self.handle.block_on(async {
+            let rows = client
+                .query(&self.connection.missing_chunks, &[&hashes])
+                .await?;
+            let missing: std::collections::HashSet<&[u8]> =
+                rows.iter().map(|row| row.get::<_, &[u8]>(0)).collect();
+            let (hashes, bytes): (Vec<&[u8]>, Vec<&[u8]>) = chunks
+                .iter()
+                .map(|(hash, bytes)| (hash.0.as_slice(), bytes.as_slice()))
+                .filter(|(hash, _)| missing.contains(hash))
+                .unzip();
+            if !hashes.is_empty() {
+                client
+                    .query(&self.connection.add_chunks, &[&hashes, &bytes])
+                    .await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The new tree's id, or why it is refused.
+    fn send_tree(
+        mut self,
+        worker: i64,
+        lease: Lease,
+        change: &Change,
+    ) -> Result<(Option<i64>, Option<String>), tokio_postgres::Error> {
+        if self.bytes > ALONG_BYTES {
+            self.flush()?;
+        }
+        let entries: Vec<EntryRow<'_>> = change.entries.iter().map(entry).collect();
+        let contents: Vec<ContentRow> = change.contents.iter().map(content).collect();
+        let (hashes, bytes): (Vec<&[u8]>, Vec<&[u8]>) = self
+            .chunks
+            .iter()
+            .map(|(hash, bytes)| (hash.0.as_slice(), bytes.as_slice()))
+            .unzip();
+        let (entries, contents) = (Json(entries), Json(contents));
+        let parameters: [&(dyn ToSql + Sync); 7] = [
+            &worker,
+            &lease.command_id,
+            &lease.attempt,
+            &entries,
+            &contents,
+            &hashes,
+            &bytes,
+        ];
+        let client = &self.connection.client;
+        let query = client.query_one(&self.connection.add_tree, &parameters);
+        let row = self.handle.block_on(query)?;
+        Ok((row.try_get(0)?, row.try_get(1)?))
+    }
+}
+
+fn entry(entry: &Entry) -> EntryRow<'_> {
+    EntryRow {
+        path: STANDARD.encode(&entry.path),
+        kind: entry.kind.as_str(),
+        mode: entry.mode,
+        mtime_ns: entry.mtime_ns,
+        size: entry.size,
+        content: entry.content.map(|hash| hash.to_string()),
+        target: entry.target.as_ref().map(|target| STANDARD.encode(target)),
+        link: entry.link,
+        replaces: entry.replaces,
+    }
+}
+
+fn content(content: &Content) -> ContentRow {
+    ContentRow {
+        hash: content.hash.to_string(),
+        size: content.size,
+        chunks: content.chunks.iter().map(|c| c.hash.to_string()).collect(),
+    }
+}
+
+/// A path as the database's functions take and give it: bytes that are no text in octal.
+fn shown(path: &[u8]) -> String {
+    let mut shown = format!("{}/", confine::HOME);
+    for part in path.utf8_chunks() {
+        for c in part.valid().chars() {
+            match c {
+                '\\' => shown.push_str("\\\\"),
+                c if c.is_control() => {
+                    let mut bytes = [0; 4];
+                    let octal = |b: &u8| format!("\\{b:03o}");
+                    shown.extend(c.encode_utf8(&mut bytes).as_bytes().iter().map(octal));
+                }
+                c => shown.push(c),
+            }
+        }
+        shown.extend(part.invalid().iter().map(|b| format!("\\{b:03o}")));
+    }
+    shown
+}
+
+/// With a capital and a full stop.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| {
+        format!("{}{}.", first.to_uppercase(), letters.as_str())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn a_path_is_text_whatever_its_bytes() {
+        assert_eq!(shown("ü/a".as_bytes()), "/home/sandbox/ü/a");
+        assert_eq!(shown(b"a\n\\\xff"), "/home/sandbox/a\\012\\\\\\377");
+    }
+}
