@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use files::{Cache, Change, Content, Entry, Hash, Stack, read_upper};
+use files::{Cache, Change, Content, Entry, Hash, Kind, Stack, read_upper};
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio_postgres::types::{Json, ToSql};
@@ -35,9 +35,9 @@ pub enum Stored {
 struct EntryRow<'a> {
     path: String,
     kind: &'a str,
-    mode: u32,
-    mtime_ns: i64,
-    size: u64,
+    mode: Option<u32>,
+    mtime_ns: Option<i64>,
+    size: Option<u64>,
     content: Option<String>,
     target: Option<String>,
     link: Option<u64>,
@@ -193,9 +193,9 @@ fn entry(entry: &Entry) -> EntryRow<'_> {
     EntryRow {
         path: STANDARD.encode(&entry.path),
         kind: entry.kind.as_str(),
-        mode: entry.mode,
-        mtime_ns: entry.mtime_ns,
-        size: entry.size,
+        mode: matches!(entry.kind, Kind::File | Kind::Folder).then_some(entry.mode),
+        mtime_ns: (entry.kind != Kind::Gone).then_some(entry.mtime_ns),
+        size: (entry.kind == Kind::File).then_some(entry.size),
         content: entry.content.map(|hash| hash.to_string()),
         target: entry.target.as_ref().map(|target| STANDARD.encode(target)),
         link: entry.link,

@@ -1,0 +1,111 @@
+use pg_shell_tests::shared;
+
+use super::{done, listing, session_of, text};
+
+#[test]
+fn names_of_any_bytes_and_long_paths() {
+    let cluster = shared::with_worker(&[]);
+    let db = cluster.db();
+    let user = db.user("odd names");
+    let session = session_of(&db, user);
+    done(
+        &db,
+        user,
+        r#"printf x >$'a\n"b\\ \xff'; d=$(printf 'd%.0s' {1..200}); for i in {1..20}; do mkdir $d && cd $d; done; echo deep >f; cd"#,
+    );
+    let count: i64 = db.one("select count(*) from shell.files($1)", &[&session]);
+    assert_eq!(count, 22);
+    let command = r#"cat $'a\n"b\\ \xff'; find . -name f -exec cat {} +"#;
+    assert_eq!(done(&db, user, command), "xdeep\n");
+}
+
+#[test]
+fn what_is_no_file_is_named_and_the_rest_kept() {
+    let cluster = shared::with_worker(&[]);
+    let db = cluster.db();
+    let user = db.user("no files");
+    let session = session_of(&db, user);
+    let id = db.submit(user, "mkfifo pipe; perl -MSocket -e 'socket S, AF_UNIX, SOCK_STREAM, 0; bind S, pack_sockaddr_un(\"sock\") or die'; echo x >a");
+    assert_eq!(db.wait(id).failure, None);
+    let named: Vec<String> = db.one("select not_kept from shell.commands where id = $1", &[&id]);
+    assert_eq!(named.len(), 2, "{named:?}");
+    assert!(named[0].starts_with("/home/sandbox/pipe: "), "{named:?}");
+    assert_eq!(listing(&db, session), ["a"]);
+}
+
+#[test]
+fn a_link_to_elsewhere_is_a_link_and_no_more() {
+    let cluster = shared::with_worker(&[]);
+    let db = cluster.db();
+    let user = db.user("links");
+    let session = session_of(&db, user);
+    done(
+        &db,
+        user,
+        "ln -s / root; ln -s ../../../../etc/shadow shadow; ln -s /proc/self/fd fd",
+    );
+    assert_eq!(listing(&db, session), ["fd@", "root@", "shadow@"]);
+    assert_eq!(
+        done(&db, user, "readlink root shadow fd; cat shadow 2>/dev/null"),
+        "/\n../../../../etc/shadow\n/proc/self/fd\n"
+    );
+}
+
+#[test]
+fn a_quota_leaves_the_session_as_it_was() {
+    let cluster = shared::with_worker(&[]);
+    let db = cluster.db();
+    let user = db.user("quota");
+    let session = session_of(&db, user);
+    let limit = "update shell.sandboxes set storage_bytes = 100000 where owner_id = $1";
+    db.query(limit, &[&user]);
+    done(&db, user, "echo kept >a");
+    let over = db.finish(
+        user,
+        "echo lost >a; head -c 200000 /dev/zero >b; cd /tmp; echo said",
+    );
+    assert_eq!((over.why(), over.text()), ("limit", "said\n"));
+    assert!(
+        over.reason().ends_with("The session is as it was before."),
+        "{}",
+        over.reason()
+    );
+    assert_eq!(text(&db, session, "a"), "kept\n");
+    assert_eq!(done(&db, user, "pwd; cat a"), "/home/sandbox\nkept\n");
+}
+
+#[test]
+fn a_sparse_file_and_a_large_one() {
+    let cluster = shared::with_worker(&[]);
+    let db = cluster.db();
+    let user = db.user("large files");
+    let session = session_of(&db, user);
+    done(
+        &db,
+        user,
+        "truncate -s 900M sparse; head -c 20M /dev/urandom >large; md5sum large sparse >sums",
+    );
+    assert_eq!(
+        done(&db, user, "md5sum -c sums; stat -c %b sparse")
+            .lines()
+            .count(),
+        3
+    );
+    let size: i64 = db.one("select sum(size)::bigint from shell.files($1)", &[&session]);
+    assert!(size > 900 << 20);
+    let before: i64 = db.one(
+        "select sum(octet_length(bytes))::bigint from shell.chunks",
+        &[],
+    );
+    // What changes a little costs a little.
+    done(
+        &db,
+        user,
+        "printf x | dd of=large bs=1 seek=10000000 conv=notrunc status=none",
+    );
+    let after: i64 = db.one(
+        "select sum(octet_length(bytes))::bigint from shell.chunks",
+        &[],
+    );
+    assert!(after - before < 2 << 20, "{}", after - before);
+}

@@ -1,0 +1,107 @@
+use pg_shell_tests::{Cluster, shared};
+
+use super::{done, listing, session_of, text};
+
+#[test]
+fn any_worker_runs_the_next_command() {
+    let cluster = Cluster::new();
+    let db = cluster.db();
+    let user = db.user("moves");
+    let session = session_of(&db, user);
+    let make = "mkdir many; for i in $(seq 300); do echo $i >many/$i; done; head -c 3M /dev/urandom >large; md5sum large >sum";
+    let first = cluster.worker(&[]);
+    done(&db, user, make);
+    first.terminate();
+    first.wait();
+    let second = cluster.worker(&[]);
+    assert_eq!(
+        done(&db, user, "ls many | wc -l; md5sum -c sum; echo x >>large"),
+        "300\nlarge: OK\n"
+    );
+    // Its cache is no more than that: without it, or with what is wrong in it, the files are the same.
+    second.terminate();
+    second.wait();
+    let _third = cluster.worker(&["--files-cache-bytes", "1"]);
+    assert_eq!(done(&db, user, "cat many/300; tail -c 2 large"), "300\nx\n");
+    assert_eq!(listing(&db, session).len(), 303);
+}
+
+#[test]
+fn a_worker_that_is_killed_leaves_no_half_of_a_change() {
+    let cluster = Cluster::new();
+    let db = cluster.db();
+    let user = db.user("killed");
+    let session = session_of(&db, user);
+    for round in 0..5 {
+        let worker = cluster.worker(&["--grace", "0.1"]);
+        let ids: Vec<i64> = (0..10)
+            .map(|_| db.submit(user, "echo x >>a; wc -l <a >b"))
+            .collect();
+        db.wait(ids[round]);
+        worker.kill();
+        let next = cluster.worker(&["--grace", "0.1"]);
+        for &id in &ids {
+            let ran = db.wait(id);
+            assert_eq!(ran.failure, None, "round {round}: {ran:?}");
+        }
+        next.terminate();
+        next.wait();
+        let lines = text(&db, session, "a").lines().count();
+        assert_eq!(lines, 10 * (round + 1));
+        assert_eq!(text(&db, session, "b").trim(), lines.to_string());
+    }
+    let broken: i64 = db.one("select count(*) from shell.verify_history($1)", &[&session]);
+    assert_eq!(broken, 0);
+}
+
+#[test]
+fn what_the_database_lost_or_altered_is_never_served() {
+    let cluster = Cluster::new();
+    let db = cluster.db();
+    let user = db.user("altered");
+    let session = session_of(&db, user);
+    let first = cluster.worker(&[]);
+    done(&db, user, "echo precious >a; echo other >b");
+    first.terminate();
+    first.wait();
+    db.run("alter table shell.chunks drop constraint chunk_is_what_its_hash_says");
+    db.run("update shell.chunks set bytes = 'presious\n' where bytes = 'precious\n'");
+    let _second = cluster.worker(&[]);
+    let refused = db.finish(user, "cat a");
+    assert_eq!(refused.why(), "refused");
+    assert!(
+        refused.reason().contains("was altered"),
+        "{}",
+        refused.reason()
+    );
+    db.run("update shell.chunks set bytes = 'precious\n' where bytes = 'presious\n'");
+    assert_eq!(done(&db, user, "cat a"), "precious\n");
+    assert_eq!(listing(&db, session), ["a", "b"]);
+}
+
+#[test]
+fn at_the_level_basic_files_are_the_command_s_own() {
+    let cluster = Cluster::new();
+    let db = cluster.db();
+    let user = db.user("basic files");
+    let session = session_of(&db, user);
+    let worker = cluster.worker(&["--level", "basic"]);
+    assert_eq!(done(&db, user, "echo x >a; cat a"), "x\n");
+    assert!(listing(&db, session).is_empty());
+    worker.terminate();
+    worker.wait();
+}
+
+#[test]
+fn the_files_of_one_are_nobody_else_s() {
+    let cluster = shared::with_worker(&[]);
+    let db = cluster.db();
+    let (one, other) = (db.user("one of two"), db.user("other of two"));
+    done(&db, one, "echo secret >a");
+    session_of(&db, other);
+    let seen = db.finish(
+        other,
+        "ls -A; grep -rs secret /home /tmp /run /srv /var; find / -name layers 2>/dev/null",
+    );
+    assert_eq!(seen.text(), "");
+}
