@@ -50,8 +50,6 @@ select pg_catalog.pg_extension_config_dump('shell.removed_commands', '');
 create function shell.hash_before(environment_id uuid, command_id bigint) returns bytea
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
 as $$
 declare
   hashes bytea := '';
