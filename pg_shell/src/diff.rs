@@ -37,7 +37,8 @@ mod tests {
     #[test]
     fn as_diff_prints_it() {
         let diff = unified(Some(b"a\nb\nc\n"), Some(b"a\nB\nc"), "old", "new");
-        let expected = "--- old\n+++ new\n@@ -1,3 +1,3 @@\n a\n-b\n-c\n+B\n+c\n\\ No newline at end of file\n";
+        let expected =
+            "--- old\n+++ new\n@@ -1,3 +1,3 @@\n a\n-b\n-c\n+B\n+c\n\\ No newline at end of file\n";
         assert_eq!(diff, expected);
         assert_eq!(unified(Some(b"a"), Some(b"a"), "old", "new"), "");
         let made = unified(None, Some(b"a\n"), "old", "new");

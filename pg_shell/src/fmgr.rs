@@ -273,7 +273,9 @@ unsafe fn bytes_argument<'a>(fcinfo: pg_sys::FunctionCallInfo, number: usize) ->
             return None;
         }
         let bytes = pg_getarg_datum_raw(fcinfo, number).cast_mut_ptr();
-        Some(varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(bytes)))
+        Some(varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(
+            bytes,
+        )))
     }
 }
 
