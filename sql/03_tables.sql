@@ -77,6 +77,8 @@ create table shell.environments (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
 
+  -- For what shall be of one user with its session.
+  constraint session_of_its_user unique (id, user_id),
   constraint session_name_is_printable check (name ~ '^[^[:cntrl:]]{1,64}$'),
   constraint shell_state_fits check (octet_length(shell_state) <= 1048576)
 );
@@ -135,8 +137,8 @@ create index workers_alive on shell.workers (id) where stopped_at is null;
 
 create table shell.commands (
   id bigint generated always as identity primary key,
-  user_id uuid not null references shell.users (id),
-  environment_id uuid not null references shell.environments (id),
+  user_id uuid not null,
+  environment_id uuid not null,
   command text not null,
   submitted_at timestamptz not null default clock_timestamp(),
   status text not null default 'pending',
@@ -178,19 +180,24 @@ create table shell.commands (
   hash shell.sha256,
 
   constraint command_fits check (octet_length(command) between 1 and 1048576),
-  constraint status_enum check (status in ('pending', 'running', 'done', 'failed')),
-  constraint failure_enum check (
-    failure in ('exit', 'signal', 'timeout', 'out_of_memory', 'limit', 'cancelled', 'refused', 'worker_lost')
+  -- One expression, not a rule each: the server parses every check anew for each insert and update.
+  constraint what_goes_with_the_status check (
+    case status
+      when 'pending' then failure is null and finished_at is null
+      when 'running' then failure is null and finished_at is null and worker_id is not null and claimed_at is not null
+      when 'done' then failure is null and finished_at is not null and exit_code is not distinct from 0
+      when 'failed' then finished_at is not null and (
+        failure ~ '^(exit|signal|timeout|out_of_memory|limit|cancelled|refused|worker_lost)$') is true
+      else false
+    end
   ),
-  constraint failed_says_why check ((status = 'failed') = (failure is not null)),
-  constraint done_means_exit_0 check (status <> 'done' or exit_code is not distinct from 0),
-  constraint finished_has_its_time check ((status in ('done', 'failed')) = (finished_at is not null)),
-  constraint running_has_its_worker check (status <> 'running' or (worker_id is not null and claimed_at is not null))
+  constraint session_is_its_submitter_s foreign key (environment_id, user_id)
+    references shell.environments (id, user_id)
 );
 comment on table shell.commands is
   'The log and the queue: one row a command, an atomic step of its session. A finished row never changes.';
 comment on column shell.commands.id is 'Grows in the order of submission within a session.';
-comment on column shell.commands.user_id is 'Who submitted it.';
+comment on column shell.commands.user_id is 'Who submitted it, to a session of their own.';
 comment on column shell.commands.environment_id is 'The session in which it runs.';
 comment on column shell.commands.command is 'What the shell runs, as it was submitted.';
 comment on column shell.commands.submitted_at is 'When it was submitted.';

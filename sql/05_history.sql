@@ -17,7 +17,7 @@ $$;
 create trigger finished_commands_never_change
 before update on shell.commands
 for each row
-when (old.status in ('done', 'failed'))
+when (old.finished_at is not null)
 execute function shell.refuse_to_change_history();
 
 -- No foreign keys: what it tells of is gone.
@@ -152,5 +152,5 @@ $$;
 create trigger finishing_commands_are_chained
 before update on shell.commands
 for each row
-when (old.status in ('pending', 'running') and new.status in ('done', 'failed'))
+when (old.finished_at is null and new.finished_at is not null)
 execute function shell.chain_command();

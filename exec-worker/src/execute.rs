@@ -1,6 +1,6 @@
 //! Runs one command: starts it, watches it, and makes its result.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use confine::shell::{Shell, Start};
@@ -42,6 +42,8 @@ pub struct Executor {
     shell: Shell,
     max_limits: SomeLimits,
     chunks: mpsc::UnboundedSender<Chunk>,
+    /// Ended, their results taken: what is left of them.
+    spent: Arc<Mutex<Vec<Running>>>,
 }
 
 impl Executor {
@@ -57,7 +59,23 @@ impl Executor {
             shell,
             max_limits,
             chunks,
+            spent: Arc::default(),
         }
+    }
+
+    /// What neither a result nor the next launch shall wait for: cleans up after commands that have ended.
+    pub fn tidy(&self) {
+        let spent = std::mem::take(&mut *self.spent());
+        spent.into_iter().for_each(reap_later);
+    }
+
+    /// Makes what the next launch needs ahead of it.
+    pub fn prepare(&self) {
+        self.launcher.prepare();
+    }
+
+    fn spent(&self) -> MutexGuard<'_, Vec<Running>> {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends what waits for a session that has been quiet.
@@ -91,6 +109,7 @@ impl Executor {
             env: &claimed.env,
             shell_state: &claimed.shell_state,
             programs: claimed.programs.as_deref(),
+            layers: None,
         };
         let spec = self.shell.prepare(&start, claimed.limits.clone())?;
         Running::start(&self.launcher, Some(claimed.session.as_u128()), &spec)
@@ -115,7 +134,7 @@ impl Executor {
                 if shown > 0 {
                     live.show(&output, true, &self.chunks);
                 }
-                reap_later(running.into_inner());
+                self.spent().push(running.into_inner());
                 return Ok((outcome, output));
             }
             // What pump left unread, for it is bounded, makes no new event.

@@ -50,6 +50,15 @@ impl Held {
         }
     }
 
+    /// Takes care of what may wait until results are on their way: what ended commands have left, and, where
+    /// there is nothing else to do, what the next launch needs.
+    pub fn tidy(&self) {
+        self.executor.tidy();
+        if self.running.is_empty() && self.ready.is_empty() {
+            self.executor.prepare();
+        }
+    }
+
     /// See [`Executor::end_idle_sessions`].
     pub fn end_idle_sessions(&self) {
         self.executor.end_idle_sessions();
@@ -82,6 +91,7 @@ impl Held {
     /// Takes over what was claimed, and starts what has a slot.
     pub fn take(&mut self, claimed: Vec<Claimed>) {
         self.ready.extend(claimed);
+        self.tidy();
         self.fill_slots();
     }
 
@@ -243,5 +253,6 @@ impl Held {
         self.results.clear();
         self.sending = None;
         self.pace.sent(true);
+        self.tidy();
     }
 }

@@ -25,6 +25,7 @@ pub fn trial(launcher: &Launcher, shell: Shell) -> Result<(), Error> {
         env: &BTreeMap::new(),
         shell_state: "",
         programs: None,
+        layers: None,
     };
     let spec = shell.prepare(&start, Limits::default())?;
     let running = Running::start(launcher, None, &spec)?;

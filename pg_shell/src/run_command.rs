@@ -57,6 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Error> {
         env: &env,
         shell_state: "",
         programs: programs.as_deref(),
+        layers: None,
     };
     let spec = Shell::find()?.prepare(&start, limits.clone())?;
 

@@ -111,14 +111,15 @@ pub(crate) struct Capture {
     pipes: [Pipe; 2],
     order: Option<Order>,
     packets: usize,
-    limit: usize,
+    /// Bytes to keep.
+    pub(crate) limit: usize,
     buffer: Vec<u8>,
     pub(crate) output: Output,
 }
 
 impl Capture {
-    /// Makes the pipes; returns the writing ends of standard output and error.
-    pub(crate) fn new(limit: usize) -> io::Result<(Capture, OwnedFd, OwnedFd)> {
+    /// Makes the pipes; returns the writing ends of standard output and error. Nothing is kept until there is a limit.
+    pub(crate) fn new() -> io::Result<(Capture, OwnedFd, OwnedFd)> {
         let flags = OFlag::O_CLOEXEC | OFlag::O_DIRECT;
         let (out_read, out_write) = pipe2(flags)?;
         let (err_read, err_write) = pipe2(flags)?;
@@ -142,7 +143,7 @@ impl Capture {
             pipes,
             order,
             packets: 0,
-            limit,
+            limit: 0,
             buffer: vec![0; 64 << 10],
             output: Output::default(),
         };

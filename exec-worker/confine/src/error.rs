@@ -45,6 +45,8 @@ pub enum Step {
     Rlimits,
     /// Starting the shell itself.
     Exec,
+    /// Mounting the session's files.
+    Home,
 }
 
 impl Step {
@@ -100,6 +102,7 @@ impl fmt::Display for Step {
             Step::Seccomp => "installing the seccomp filter",
             Step::Descriptors => "handing over descriptors",
             Step::Exec => "starting the shell",
+            Step::Home => "mounting the session's files",
         })
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Key {
     pub disk_bytes: u64,
     /// Of the list of programs.
     pub programs: u64,
+    /// Of the names of the layers.
+    pub layers: u64,
 }
 
 struct Entry {

@@ -14,12 +14,14 @@ use nix::sys::stat::Mode;
 use crate::cgroup::{Cgroup, Group};
 use crate::error::{Context, Error};
 use crate::helper::{Helper, argument};
+use crate::inside::home::LAYERS;
 use crate::inside::{AHEAD, CGROUP_FD, CONTROL_FD, GROUPED, LAUNCH, SPEC_FD, STATE_FD};
 use crate::kept::{Kept, Key};
 use crate::level::Level;
 use crate::limits::Limits;
 use crate::messages::{REPORT_BYTES, pair, receive_report, send};
 use crate::report::{Ended, Report};
+use crate::running::Spare;
 use crate::spec::Spec;
 
 /// How launches are started.
@@ -31,6 +33,9 @@ pub struct Launcher {
     /// Below which the level basic makes its folders; `None` for the level strict.
     basic: Option<CString>,
     cgroup: Option<Cgroup>,
+    /// The argument that names the folder of layers.
+    layers: Option<CString>,
+    spare: Mutex<Option<Spare>>,
 }
 
 /// PID 1s that a launcher keeps for their sessions' next commands, if nothing else is said.
@@ -62,7 +67,7 @@ impl Hold {
         };
         let sent = group
             .procs()
-            .is_some_and(|procs| send(&self.server.socket, AHEAD, &[procs.as_raw_fd()]).is_ok());
+            .is_some_and(|procs| send(&self.server.socket, &[AHEAD], &[procs.as_raw_fd()]).is_ok());
         if sent {
             self.ahead = Some(group);
         }
@@ -88,7 +93,7 @@ impl Descriptors<'_> {
     fn send_again(&self, control: &OwnedFd) -> nix::Result<()> {
         send(
             control,
-            LAUNCH,
+            &[LAUNCH],
             &[&self.stdout, &self.stderr, &self.spec, &self.state].map(AsRawFd::as_raw_fd),
         )
     }
@@ -117,6 +122,8 @@ impl Launcher {
             kept: Kept::new(0),
             basic: None,
             cgroup: None,
+            layers: None,
+            spare: Mutex::new(None),
         }
     }
 
@@ -128,6 +135,8 @@ impl Launcher {
             kept: Kept::new(KEPT),
             basic: None,
             cgroup: None,
+            layers: None,
+            spare: Mutex::new(None),
         }
     }
 
@@ -152,6 +161,34 @@ impl Launcher {
     pub fn within(mut self, cgroup: Option<Cgroup>) -> Launcher {
         self.cgroup = cgroup;
         self
+    }
+
+    /// The same, with a folder of layers, of which a specification names some.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where it is no absolute path.
+    pub fn with_layers(mut self, folder: &Path) -> Result<Launcher, Error> {
+        let mut word = LAYERS.as_bytes().to_vec();
+        word.extend_from_slice(argument(folder)?.as_bytes());
+        self.layers = Some(CString::new(word).map_err(|e| Error::Invalid(e.to_string()))?);
+        Ok(self)
+    }
+
+    /// Makes what the next launch needs, if it is not there: some 100 µs that the launch need not wait for.
+    /// What cannot be made now the launch makes, or says why not.
+    pub fn prepare(&self) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.is_none() {
+            *spare = Spare::new().ok();
+        }
+    }
+
+    /// Takes what was made ahead.
+    pub(crate) fn spare(&self) -> Option<Spare> {
+        self.spare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// For the helper.
@@ -265,6 +302,7 @@ impl Launcher {
         let mut arguments = vec![c"pg-shell-launch"];
         let basic = self.basic.iter();
         arguments.extend(basic.flat_map(|folder| [BASIC_ARGUMENT, folder]));
+        arguments.extend(self.layers.as_deref());
         let group = self.group(None, limits)?;
         if let Some(procs) = group.as_ref().and_then(Group::procs) {
             arguments.push(GROUPED);
@@ -329,7 +367,9 @@ impl Launcher {
             (null.as_fd(), 2),
             (inside.as_fd(), CONTROL_FD),
         ];
-        let helper = Helper::spawn(&self.path, &[c"pg-shell-launch", c"serve"], &descriptors)?;
+        let mut arguments = vec![c"pg-shell-launch", c"serve"];
+        arguments.extend(self.layers.as_deref());
+        let helper = Helper::spawn(&self.path, &arguments, &descriptors)?;
         Ok(Server {
             socket,
             helper: Mutex::new(helper),
@@ -351,8 +391,8 @@ impl Server {
         // It stays there, for others who ask.
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
         match receive_report(&self.socket, &mut message, flags) {
-            Ok(0) => self.helper().ended_unreported(),
-            Ok(n) => {
+            Ok((0, _)) => self.helper().ended_unreported(),
+            Ok((n, _)) => {
                 // As a rule it is at its end, and nobody else would collect it before the next launch.
                 let deadline = Instant::now() + END_PATIENCE;
                 while !self.helper().reap() && Instant::now() < deadline {
@@ -382,6 +422,6 @@ impl Server {
         let procs = group.and_then(Group::procs);
         all.extend(&procs);
         let all: Vec<RawFd> = all.into_iter().map(AsRawFd::as_raw_fd).collect();
-        send(&self.socket, LAUNCH, &all)
+        send(&self.socket, &[LAUNCH], &all)
     }
 }

@@ -1,12 +1,13 @@
 //! Messages between the caller and the helper: descriptors one way, reports the other.
 
-use std::io::IoSlice;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
 };
 
 /// The two ends of a socket whose messages stay whole.
@@ -22,26 +23,39 @@ pub(crate) fn pair() -> nix::Result<(OwnedFd, OwnedFd)> {
 /// No report is longer.
 pub(crate) const REPORT_BYTES: usize = 4096;
 
-/// Receives a message. Where the other side has closed its socket with something unread in it, that comes
+/// Receives a message, and the descriptor that came with it. Where the other side has closed its socket with something unread in it, that comes
 /// first, as an error, and what it sent before comes after.
 pub(crate) fn receive_report(
     socket: &OwnedFd,
     message: &mut [u8; REPORT_BYTES],
     flags: MsgFlags,
-) -> nix::Result<usize> {
-    loop {
-        match recv(socket.as_raw_fd(), message, flags) {
+) -> nix::Result<(usize, Option<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([RawFd; 1]);
+    let mut parts = [IoSliceMut::new(message)];
+    let received = loop {
+        let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
+        match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags) {
             Err(Errno::ECONNRESET) => {}
-            other => return other,
+            other => break other?,
+        }
+    };
+    let mut passed = None;
+    for part in received.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(descriptors) = part {
+            for fd in descriptors {
+                // SAFETY: the kernel has just made this descriptor, for this process alone.
+                passed = Some(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
         }
     }
+    Ok((received.bytes, passed))
 }
 
-/// Sends descriptors as one message, which holds a byte that says what they are.
+/// Sends descriptors as one message, whose bytes say what they are.
 ///
 /// The kernel counts descriptors under way together for all processes of a user, commands among them, and
 /// refuses the next to whom this is more than its soft limit. A command cannot raise its own.
-pub(crate) fn send(socket: &OwnedFd, what: u8, descriptors: &[RawFd]) -> nix::Result<()> {
+pub(crate) fn send(socket: &OwnedFd, what: &[u8], descriptors: &[RawFd]) -> nix::Result<()> {
     match send_once(socket, what, descriptors) {
         Err(Errno::ETOOMANYREFS) => {
             let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -54,10 +68,10 @@ pub(crate) fn send(socket: &OwnedFd, what: u8, descriptors: &[RawFd]) -> nix::Re
     }
 }
 
-fn send_once(socket: &OwnedFd, what: u8, descriptors: &[RawFd]) -> nix::Result<()> {
+fn send_once(socket: &OwnedFd, what: &[u8], descriptors: &[RawFd]) -> nix::Result<()> {
     sendmsg::<()>(
         socket.as_raw_fd(),
-        &[IoSlice::new(&[what])],
+        &[IoSlice::new(what)],
         &[ControlMessage::ScmRights(descriptors)],
         MsgFlags::MSG_NOSIGNAL,
         None,

@@ -49,6 +49,8 @@ pub struct Report {
     pub peak_memory_bytes: u64,
     /// True where PID 1 waits for another command.
     pub kept: bool,
+    /// True where something in home is not as it was; the folder that says what comes with the report.
+    pub home_changed: bool,
     /// Nanoseconds that each step took, where the helper was told to clock them.
     pub steps: Vec<(Step, u64)>,
 }
@@ -61,6 +63,7 @@ impl Report {
             cpu_us: 0,
             peak_memory_bytes: 0,
             kept: false,
+            home_changed: false,
             steps: Vec::new(),
         }
     }

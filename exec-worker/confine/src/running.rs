@@ -59,8 +59,12 @@ pub struct Running {
     /// A memory file: a shell writes its state line by line, and each line in a pipe would wake the caller.
     state: File,
     capture: Capture,
+    /// The pipes' writing ends until there is a report: a shell that closes the last ones while it ends would wake
+    /// the caller for each.
+    open: Option<[OwnedFd; 2]>,
     epoll: Epoll,
     report: Option<Report>,
+    upper: Option<OwnedFd>,
     started: Instant,
     duration: Duration,
     stopped: Option<Stop>,
@@ -80,14 +84,20 @@ impl Running {
         spec: &Spec,
     ) -> Result<Running, Error> {
         let started = Instant::now();
-        let state = state_file().or_cannot("make the file for the shell's state")?;
-        let (capture, stdout, stderr) =
-            Capture::new(spec.limits.output_bytes).or_cannot("make the output pipes")?;
+        let Spare {
+            state,
+            mut capture,
+            stdout,
+            stderr,
+            epoll,
+        } = launcher.spare().map_or_else(Spare::new, Ok)?;
+        capture.limit = spec.limits.output_bytes;
         let spec_file = memfd(&launcher.encode(spec)).or_cannot("pass the launch specification")?;
         let key = session.map(|session| Key {
             session,
             disk_bytes: spec.limits.disk_bytes,
             programs: hash(&spec.programs),
+            layers: hash(&spec.layers),
         });
         let Launched {
             helper,
@@ -106,8 +116,10 @@ impl Running {
             &spec.limits,
         )?;
 
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).or_cannot("watch the command")?;
-        let mut running = Running {
+        epoll
+            .add(&control, readable())
+            .or_cannot("watch the command")?;
+        Ok(Running {
             helper,
             server,
             control: Some(control),
@@ -116,26 +128,15 @@ impl Running {
             events: Events::default(),
             state,
             capture,
+            open: Some([stdout, stderr]),
             epoll,
             report: None,
+            upper: None,
             started,
             duration: Duration::ZERO,
             stopped: None,
             killed: false,
-        };
-        running.watch().or_cannot("watch the command")?;
-        Ok(running)
-    }
-
-    fn watch(&mut self) -> nix::Result<()> {
-        let readable = || EpollEvent::new(EpollFlags::EPOLLIN, 0);
-        if let Some(control) = &self.control {
-            self.epoll.add(control, readable())?;
-        }
-        for fd in self.capture.descriptors() {
-            self.epoll.add(fd, readable())?;
-        }
-        Ok(())
+        })
     }
 
     /// Reads what is there, without waiting. `Some` once the command, and every process it left, has
@@ -151,6 +152,7 @@ impl Running {
         if self.report.is_none() {
             self.read_report()?;
             if self.report.is_some() {
+                self.open = None;
                 // Whatever was written before the report is in the pipes now.
                 self.capture.pump()?;
             }
@@ -188,6 +190,12 @@ impl Running {
     /// Takes the output, at the end.
     pub fn take_output(&mut self) -> Output {
         std::mem::take(&mut self.capture.output)
+    }
+
+    /// Takes the upper folder of home, at the end, where [`Report::home_changed`] says that there is something in it.
+    /// Nobody else can reach it any more; what it holds is hostile.
+    pub fn take_upper(&mut self) -> Option<OwnedFd> {
+        self.upper.take()
     }
 
     /// Asks the helper to end every process of the command; the outcome will be [`Ended::Stopped`].
@@ -258,13 +266,13 @@ impl Running {
             return Ok(());
         };
         let mut message = [0_u8; REPORT_BYTES];
-        let received = match receive_report(control, &mut message, MsgFlags::MSG_DONTWAIT) {
-            Ok(n) => n,
+        let (received, upper) = match receive_report(control, &mut message, MsgFlags::MSG_DONTWAIT)
+        {
+            Ok(received) => received,
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
             Err(e) => return Err(e.into()),
         };
         self.duration = self.started.elapsed();
-        collect_sockets();
         // At its end this socket stays readable; nothing more comes from it.
         let _ = self.epoll.delete(control);
         let report = match Report::decode(&message[..received]) {
@@ -282,6 +290,7 @@ impl Running {
         {
             kept.put(key, control, self.group.take());
         }
+        self.upper = upper;
         self.report = Some(report);
         Ok(())
     }
@@ -340,7 +349,42 @@ impl Drop for Running {
         if !self.reap() {
             self.kill();
         }
+        // Before its session's next command; where no PID 1 was kept, the control socket is closed in any case.
+        if self.control.is_none() {
+            collect_sockets();
+        }
     }
+}
+
+/// What a launch needs whatever it is, made before it: pipes, the file for the state, what to wait on.
+pub(crate) struct Spare {
+    state: File,
+    capture: Capture,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    epoll: Epoll,
+}
+
+impl Spare {
+    /// Makes it.
+    pub(crate) fn new() -> Result<Spare, Error> {
+        let (capture, stdout, stderr) = Capture::new().or_cannot("make the output pipes")?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).or_cannot("watch the command")?;
+        for fd in capture.descriptors() {
+            epoll.add(fd, readable()).or_cannot("watch the command")?;
+        }
+        Ok(Spare {
+            state: state_file().or_cannot("make the file for the shell's state")?,
+            capture,
+            stdout,
+            stderr,
+            epoll,
+        })
+    }
+}
+
+fn readable() -> EpollEvent {
+    EpollEvent::new(EpollFlags::EPOLLIN, 0)
 }
 
 /// Sockets that a command has sent through each other outlive it, and with them what was sent along: its

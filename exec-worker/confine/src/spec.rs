@@ -28,6 +28,9 @@ pub struct Spec {
     pub limits: Limits,
     /// The programs that it may run besides the shell, by absolute path; `None` is any.
     pub programs: Option<Vec<CString>>,
+    /// Of home: the layers of the session's files by name, the newest first, over which it is mounted; what is changed
+    /// there is handed on. `None`: an empty one, of which nothing is kept.
+    pub layers: Option<Vec<CString>>,
 }
 
 impl Spec {

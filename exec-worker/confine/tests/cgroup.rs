@@ -204,6 +204,7 @@ fn a_folder_that_is_gone_refuses_commands() {
         env: &Default::default(),
         shell_state: "",
         programs: None,
+        layers: None,
     };
     let spec = confine::shell::Shell::Bash
         .prepare(&start, confine::Limits::default())

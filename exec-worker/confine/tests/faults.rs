@@ -116,13 +116,14 @@ fn points(step: Step, way: Way, shell: Shell, programs: Option<&str>) -> usize {
 
 /// Steps of the level basic, and those that it does not take.
 const BASIC_ALONE: [Step; 1] = [Step::Folder];
-const STRICT_ALONE: [Step; 6] = [
+const STRICT_ALONE: [Step; 7] = [
     Step::Namespaces,
     Step::IdMap,
     Step::Network,
     Step::Root,
     Step::Hostname,
     Step::Programs,
+    Step::Home,
 ];
 
 fn every_step_is_refused(way: Way, shell: Shell) {

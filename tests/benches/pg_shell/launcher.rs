@@ -122,6 +122,7 @@ fn run(launcher: &Launcher, session: Option<u128>, shell: Shell) -> Vec<(Step, u
         env: &env,
         shell_state: "",
         programs: None,
+        layers: None,
     };
     let spec = shell
         .prepare(&start, Limits::default())

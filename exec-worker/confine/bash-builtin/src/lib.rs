@@ -1,4 +1,4 @@
-//! The builtins `__pg_shell_wait` and `__pg_shell_buffer`, which the launcher's bash loads with `enable -f`.
+//! The builtins `__pg_shell_wait` and `__pg_shell_gather`, which the launcher's bash loads with `enable -f`.
 //!
 //! Starting bash takes longer than everything else in a launch, so it is done once: a bash that has read
 //! what is the same for every command calls this builtin, which serves launches as the launcher itself
@@ -7,6 +7,10 @@
 //! `variables.h`, which loadable builtins are made for.
 
 use std::ffi::{CString, c_char, c_int, c_void};
+use std::fs::File;
+use std::io::Write;
+use std::mem::ManuallyDrop;
+use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStringExt;
 
 use confine::inside::waiting::{self, Woken};
@@ -41,15 +45,15 @@ pub static mut __pg_shell_wait_struct: Builtin = Builtin {
 /// Bytes that are all zero: an empty list of lines.
 static LONG_DOC: usize = 0;
 
-/// The same for the builtin that buffers.
+/// The same for the builtin that gathers.
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals)]
-pub static mut __pg_shell_buffer_struct: Builtin = Builtin {
-    name: c"__pg_shell_buffer".as_ptr(),
-    function: buffer,
+pub static mut __pg_shell_gather_struct: Builtin = Builtin {
+    name: c"__pg_shell_gather".as_ptr(),
+    function: gather,
     flags: BUILTIN_ENABLED,
     long_doc: &raw const LONG_DOC as *const *const c_char,
-    short_doc: c"__pg_shell_buffer".as_ptr(),
+    short_doc: c"__pg_shell_gather".as_ptr(),
     handle: std::ptr::null_mut(),
 };
 
@@ -67,7 +71,13 @@ unsafe extern "C" {
     /// Tells bash where it is.
     fn set_working_directory(path: *mut c_char);
     /// What builtins print to.
-    static stdout: *mut libc::FILE;
+    static mut stdout: *mut libc::FILE;
+    /// A stream of one's own.
+    fn fopencookie(
+        cookie: *mut c_void,
+        mode: *const c_char,
+        functions: CookieFunctions,
+    ) -> *mut libc::FILE;
     fn bind_variable(name: *const c_char, value: *const c_char, flags: c_int) -> *mut c_void;
 }
 
@@ -98,11 +108,61 @@ extern "C" fn wait(_arguments: *mut c_void) -> c_int {
     EXECUTION_SUCCESS
 }
 
-/// Has builtins write what they print as a whole, not line by line. Each still ends by writing it.
-extern "C" fn buffer(_arguments: *mut c_void) -> c_int {
-    // SAFETY: bash has one thread; the stream keeps its own buffer.
-    match unsafe { libc::setvbuf(stdout, std::ptr::null_mut(), libc::_IOFBF, 0) } {
-        0 => EXECUTION_SUCCESS,
-        _ => EXECUTION_FAILURE,
+/// `cookie_io_functions_t` of glibc's `stdio.h`.
+#[repr(C)]
+struct CookieFunctions {
+    read: Option<extern "C" fn(*mut c_void, *mut c_char, usize) -> isize>,
+    write: Option<unsafe extern "C" fn(*mut c_void, *const c_char, usize) -> isize>,
+    seek: Option<extern "C" fn(*mut c_void, *mut i64, c_int) -> c_int>,
+    close: Option<extern "C" fn(*mut c_void) -> c_int>,
+}
+
+/// While builtins print into memory: the stream that they printed to before.
+static mut BEFORE: *mut libc::FILE = std::ptr::null_mut();
+/// What they have printed since.
+static mut GATHERED: Vec<u8> = Vec::new();
+
+/// Takes what a stream writes out.
+///
+/// # Safety
+/// As stdio calls it: there are `length` bytes at `text`, and no other thread.
+unsafe extern "C" fn take(_cookie: *mut c_void, text: *const c_char, length: usize) -> isize {
+    // SAFETY: the caller says so; nothing else holds the vector while stdio writes.
+    unsafe {
+        let gathered = &raw mut GATHERED;
+        (*gathered).extend_from_slice(std::slice::from_raw_parts(text.cast(), length));
+    }
+    isize::try_from(length).unwrap_or(0)
+}
+
+/// From its first call on, what builtins print is gathered in memory; the second writes it as a whole. bash
+/// writes its stream out after each line of `declare -p`, so a larger buffer would not do.
+extern "C" fn gather(_arguments: *mut c_void) -> c_int {
+    let functions = CookieFunctions {
+        read: None,
+        write: Some(take),
+        seek: None,
+        close: None,
+    };
+    // SAFETY: bash has one thread. The stream that is set is open until it is taken back.
+    let gathered = unsafe {
+        if BEFORE.is_null() {
+            let memory = fopencookie(std::ptr::null_mut(), c"w".as_ptr(), functions);
+            if memory.is_null() {
+                return EXECUTION_FAILURE;
+            }
+            (BEFORE, stdout) = (stdout, memory);
+            return EXECUTION_SUCCESS;
+        }
+        let memory = (&raw mut stdout).replace(BEFORE);
+        BEFORE = std::ptr::null_mut();
+        libc::fclose(memory);
+        (&raw mut GATHERED).replace(Vec::new())
+    };
+    // SAFETY: the shell's standard output, which is open, and is not closed here.
+    let output = ManuallyDrop::new(unsafe { File::from_raw_fd(libc::STDOUT_FILENO) });
+    match (&*output).write_all(&gathered) {
+        Ok(()) => EXECUTION_SUCCESS,
+        Err(_) => EXECUTION_FAILURE,
     }
 }

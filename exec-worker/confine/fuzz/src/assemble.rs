@@ -30,6 +30,7 @@ fn spec(bytes: &[u8]) -> Option<Spec> {
         cwd,
         shell_state: shell_state.into_bytes(),
         programs: None,
+        layers: None,
         limits: Limits::default(),
     })
 }

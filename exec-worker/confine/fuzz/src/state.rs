@@ -28,6 +28,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             env: &state.env,
             shell_state: &state.shell_state,
             programs: None,
+            layers: None,
         };
         shell
             .prepare(&start, Limits::default())

@@ -4,30 +4,49 @@ use nix::dir::Dir;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fstat};
 
+use super::home::UPPER;
 use super::root::WRITABLE;
 
 /// The folders that a command can write to, opened once for all commands.
-pub(super) struct Folders(Vec<(Dir, u32)>);
+pub(super) struct Folders {
+    /// Home's upper folder.
+    home: (Dir, u32),
+    others: Vec<(Dir, u32)>,
+}
 
 impl Folders {
     pub(super) fn open() -> nix::Result<Folders> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
-        let open = |&(path, mode): &(&str, u32)| Ok((Dir::open(path, flags, Mode::empty())?, mode));
-        WRITABLE
-            .iter()
-            .map(open)
-            .collect::<nix::Result<_>>()
-            .map(Folders)
+        let open = |path: &str, mode: u32| Ok((Dir::open(path, flags, Mode::empty())?, mode));
+        let [(_, of_home), others @ ..] = WRITABLE;
+        let others = others.iter().map(|(path, mode)| open(path, *mode));
+        Ok(Folders {
+            home: open(UPPER, *of_home)?,
+            others: others.collect::<nix::Result<_>>()?,
+        })
     }
 
-    /// True where the next command would find what this one found: no file, and no System V object. POSIX
-    /// queues cannot be made (their limit is 0), sockets and locks end with their processes, and everything
-    /// else is read-only.
+    /// True where the next command would find what this one found, in home and elsewhere: no file, and no System V
+    /// object. POSIX queues cannot be made (their limit is 0), sockets and locks end with their processes, and
+    /// everything else is read-only.
     pub(super) fn are_clean(&mut self) -> bool {
-        self.0
-            .iter_mut()
-            .all(|(folder, mode)| is_empty(folder, *mode))
+        !self.home_changed()
+            && self
+                .others
+                .iter_mut()
+                .all(|(folder, mode)| is_empty(folder, *mode))
             && !has_system_v_objects()
+    }
+
+    /// True where there is something in home's upper folder.
+    pub(super) fn home_changed(&mut self) -> bool {
+        let (folder, mode) = &mut self.home;
+        !is_empty(folder, *mode)
+    }
+
+    /// Home's upper folder.
+    pub(super) fn home(&self) -> &Dir {
+        &self.home.0
     }
 }
 

@@ -6,6 +6,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -23,12 +24,15 @@ use super::meter::{self, Whose};
 use super::reap::{Reaper, Usage};
 use super::shell::Way;
 use super::start::{self, Started, Taken, Woken};
-use super::{At, Failure, Launch, clock, fault, privileges, programs, root, send_report};
+use super::{
+    At, Failure, Launch, clock, fault, home, privileges, programs, root, send_report,
+    send_report_with,
+};
 use crate::error::Step;
 use crate::limits::Limits;
 use crate::report::{Ended, Report};
 use crate::running::STATE_BYTES;
-use crate::spec::Spec;
+use crate::spec::{HOME, Spec};
 
 /// How often what a command uses is looked at.
 const METER_INTERVAL: Duration = Duration::from_millis(200);
@@ -61,7 +65,13 @@ pub(super) fn live(
         let mut report = attend(shell, &limits, control, &watch)?;
         confined.hand_on(state);
         report.kept = keep && confined.folders.are_clean();
-        send_report(control.as_raw_fd(), &report);
+        report.home_changed =
+            !report.kept && confined.layers.is_some() && confined.folders.home_changed();
+        if report.home_changed {
+            send_report_with(control, &report, confined.folders.home());
+        } else {
+            send_report(control.as_raw_fd(), &report);
+        }
         if !report.kept {
             return Ok(None);
         }
@@ -84,6 +94,7 @@ pub(super) fn live(
 /// How PID 1 was confined at its first command, for good.
 struct Confined {
     programs: Option<Vec<CString>>,
+    layers: Option<Vec<CString>>,
     /// With a list of programs: where the shell writes its state. The caller's is a memory file, from which
     /// a program could be run.
     state: Option<File>,
@@ -93,11 +104,14 @@ struct Confined {
 impl Confined {
     /// A command's time begins, in whichever process has taken its launch: both have the clock that is set.
     fn begin(&self, spec: &Spec, watch: &Watch) -> Result<(), Failure> {
-        // It is part of what a PID 1 is kept by.
-        if spec.programs == self.programs {
-            return watch.begin(&spec.limits);
+        // Both are part of what a PID 1 is kept by.
+        if spec.programs != self.programs {
+            return Err((Step::Programs, "PID 1 is restricted to another list".into()));
         }
-        Err((Step::Programs, "PID 1 is restricted to another list".into()))
+        if spec.layers != self.layers {
+            return Err((Step::Home, "PID 1 has other files".into()));
+        }
+        watch.begin(&spec.limits)
     }
 
     /// Starts the shell of a launch; with it comes the caller's file, where that is not the shell's.
@@ -130,6 +144,8 @@ impl Confined {
 /// The steps that only a launch can tell how to take. Mounts come first: later ones are refused.
 fn confine(spec: &Spec, mut rules: Option<Rules>) -> Result<Confined, Failure> {
     root::resize_own(&spec.limits)?;
+    let layers = spec.layers.as_deref().unwrap_or_default();
+    home::mount_over(layers)?;
     let mut state = None;
     match &spec.programs {
         None => fault::point(Step::Programs)?,
@@ -140,13 +156,19 @@ fn confine(spec: &Spec, mut rules: Option<Rules>) -> Result<Confined, Failure> {
         }
     }
     let folders = Folders::open().at(Step::Root)?;
+    home::hide()?;
     privileges::drop_all()?;
-    if let Some(rules) = rules {
+    if let Some(mut rules) = rules {
+        if !layers.is_empty() {
+            // It is another folder than the one that the rules were made for.
+            rules = rules.allow(Path::new(HOME), landlock::writing())?;
+        }
         rules.enter()?;
     }
     privileges::filter_inner()?;
     Ok(Confined {
         programs: spec.programs.clone(),
+        layers: spec.layers.clone(),
         state,
         folders,
     })
@@ -197,6 +219,7 @@ fn attend(
         cpu_us,
         peak_memory_bytes,
         kept: false,
+        home_changed: false,
         steps: clock::spent(),
     })
 }

@@ -7,8 +7,9 @@
 //! 5. `network`: switch the loopback on; `root` again: the writable folders and `/proc`.
 //! 6. `privileges`: `no_new_privs`, and the greater part of the seccomp filter.
 //! 7. `landlock`: make the rules. Up to here nothing depends on the launch.
-//! 8. `init`: read the specification; `root`: give the writable folders its size.
-//! 9. `programs`: where there is a list, restrict the mounts to it, and the rules of step 7 too.
+//! 8. `init`: read the specification; `root`: give the writable folders its size; `home`: mount the session's files.
+//! 9. `programs`: where there is a list, restrict the mounts to it, and the rules of step 7 too. `home`: cover what
+//!    only PID 1 needs.
 //! 10. `privileges`: drop every capability.
 //! 11. `landlock`: enter the domain, after the last mount.
 //! 12. `privileges`: the rest of the seccomp filter.
@@ -19,7 +20,7 @@
 //! A `server` takes steps 4 and 6 once for all, in a user and a mount namespace of its own, and forks PID 1s,
 //! each of which takes the others up to 7 before its launch is there; `waiting` does so from within a bash that
 //! is started already. A PID 1 that `clean` finds untouched goes on with step 13 for its session's next command;
-//! it may fork the shell ahead, which then reads the specification itself.
+//! it may fork the shell ahead, which then reads the specification itself, `warm`.
 //!
 //! The level `basic` has a way of its own, `basic`, which ends in the same step 14; and `probe` tries what
 //! this host can do of either.
@@ -31,6 +32,7 @@ mod cgroup;
 mod clean;
 mod clock;
 mod fault;
+pub mod home;
 mod init;
 mod landlock;
 mod meter;
@@ -46,6 +48,7 @@ mod server;
 mod shell;
 pub mod start;
 pub mod waiting;
+mod warm;
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -64,6 +67,7 @@ use self::shell::Way;
 
 use crate::error::Step;
 use crate::limits::Limits;
+use crate::messages;
 use crate::report::{Ended, Report};
 use crate::spec::Spec;
 
@@ -282,6 +286,14 @@ fn refuse(control: RawFd, (step, reason): Failure) -> i32 {
 fn send_report(control: RawFd, report: &Report) {
     // A caller that has gone does not read it, and then it does not matter.
     let _ = send(control, &report.encode(), MsgFlags::MSG_NOSIGNAL);
+}
+
+/// The same with the folder of what the command has changed. Where that cannot be passed the caller sees it missing.
+fn send_report_with(control: &OwnedFd, report: &Report, upper: &impl AsRawFd) {
+    let message = report.encode();
+    if messages::send(control, &message, &[upper.as_raw_fd()]).is_err() {
+        send_report(control.as_raw_fd(), report);
+    }
 }
 
 /// Standard descriptors, which stay open for the life of the process.

@@ -3,7 +3,8 @@
 //! A read-only tmpfs that holds: the host's `/usr` (and what of `/bin`, `/lib`, `/sbin` is not a link into
 //! it), read-only; from `/etc` only what [`ETC`] names; a `/proc` of its own; a `/dev` with five devices;
 //! writable, in one tmpfs of limited size: [`HOME`], `/tmp`, `/dev/shm`. Nothing else of the host is
-//! there: no `/home`, `/root`, `/run`, `/sys`, `/var`, and so no socket, no data folder, no credential.
+//! there: no `/home`, `/root`, `/run`, `/sys`, `/var`, and so no socket, no data folder, no credential. The layers of
+//! sessions' files, where there are any, are covered before a command begins: see `home`.
 //!
 //! Mounts are made with `open_tree` and `mount_setattr`, which keep the flags that a mount is locked to.
 
@@ -17,6 +18,7 @@ use std::path::Path;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{chdir, fchdir, pivot_root, sethostname};
 
+use super::home::{self, OWN, WORK};
 use super::{At, Failure, network};
 use crate::error::Step;
 use crate::limits::Limits;
@@ -41,8 +43,6 @@ const PASSWD: &str = "root:x:0:0:root:/root:/usr/sbin/nologin\n\
     nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
 const GROUP: &str = "root:x:0:\nsandbox:x:1000:\nnogroup:x:65534:\n";
 const HOSTNAME: &str = "sandbox";
-/// An empty folder, where something is mounted for a moment.
-const ASIDE: &str = "/run";
 
 /// Builds the part of the root that nobody can write, and enters it; the working directory is then `/`.
 /// Sets the hostname too.
@@ -94,6 +94,10 @@ fn build() -> io::Result<()> {
             Err(_) => {}
         }
     }
+    if let Some(folder) = home::folder_of_layers() {
+        let host = folder.to_string_lossy().into_owned();
+        binds.push((host, home::LAYERS_AT[1..].to_owned(), true));
+    }
     for name in DEVICES {
         binds.push((format!("/dev/{name}"), format!("dev/{name}"), false));
     }
@@ -110,11 +114,12 @@ fn build() -> io::Result<()> {
     tmpfs("/tmp", "mode=0755,size=1m,nr_inodes=1k").map_err(about("the root"))?;
     chdir("/tmp")?;
     for folder in [
-        "etc", "etc/ssl", "dev", "dev/shm", "proc", "home", "run", "tmp", "var", "old",
+        "etc", "etc/ssl", "dev", "dev/shm", "proc", "home", "run", "srv", "tmp", "var", "old",
     ] {
         fs::create_dir(folder).map_err(about(folder))?;
     }
     fs::create_dir(&HOME[1..])?;
+    fs::create_dir(&OWN[1..])?;
     fs::write("etc/passwd", PASSWD)?;
     fs::write("etc/group", GROUP)?;
     fs::write("etc/hostname", format!("{HOSTNAME}\n"))?;
@@ -168,7 +173,7 @@ fn build() -> io::Result<()> {
 }
 
 /// What a command may write, and the mode of each.
-pub(super) const WRITABLE: &[(&str, u32)] =
+pub(super) const WRITABLE: &[(&str, u32); 3] =
     &[(HOME, 0o700), ("/tmp", 0o1777), ("/dev/shm", 0o1777)];
 
 fn size(limits: &Limits) -> String {
@@ -177,11 +182,12 @@ fn size(limits: &Limits) -> String {
 }
 
 /// Home, `/tmp` and `/dev/shm` are folders of one tmpfs, so that one size holds for all. It is mounted where
-/// nothing else is, and can be seen there no more when they are in place.
+/// it is covered later.
 fn mount_own(limits: &Limits) -> io::Result<()> {
-    tmpfs(ASIDE, &format!("mode=0700,{}", size(limits))).map_err(about("the writable folders"))?;
+    tmpfs(OWN, &format!("mode=0700,{}", size(limits))).map_err(about("the writable folders"))?;
+    fs::create_dir(WORK)?;
     for (number, (at, mode)) in WRITABLE.iter().enumerate() {
-        let folder = format!("{ASIDE}/{number}");
+        let folder = format!("{OWN}/{number}");
         fs::create_dir(&folder)?;
         fs::set_permissions(&folder, fs::Permissions::from_mode(*mode))?;
         mount(
@@ -194,9 +200,6 @@ fn mount_own(limits: &Limits) -> io::Result<()> {
         .map_err(io::Error::from)
         .map_err(about(at))?;
     }
-    umount2(ASIDE, MntFlags::MNT_DETACH)
-        .map_err(io::Error::from)
-        .map_err(about(ASIDE))?;
     mount(
         Some("proc"),
         "/proc",
@@ -235,7 +238,7 @@ pub(super) fn hidden_file(bytes: usize) -> Result<fs::File, Failure> {
         let options = format!("mode=0700,size={bytes},nr_inodes=2");
         mount(
             Some("tmpfs"),
-            ASIDE,
+            OWN,
             Some("tmpfs"),
             flags,
             Some(options.as_str()),
@@ -245,11 +248,11 @@ pub(super) fn hidden_file(bytes: usize) -> Result<fs::File, Failure> {
             .write(true)
             .custom_flags(libc::O_TMPFILE | libc::O_EXCL)
             .mode(0o600)
-            .open(ASIDE)?;
-        umount2(ASIDE, MntFlags::MNT_DETACH)?;
+            .open(OWN)?;
+        umount2(OWN, MntFlags::MNT_DETACH)?;
         Ok(file)
     };
-    make().map_err(about(ASIDE)).at(Step::Root)
+    make().map_err(about(OWN)).at(Step::Root)
 }
 
 fn tmpfs(at: &str, options: &str) -> io::Result<()> {

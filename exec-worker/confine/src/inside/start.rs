@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -14,7 +14,7 @@ use nix::unistd::{ForkResult, Pid, Whence, lseek, pipe2, write};
 use serde::{Deserialize, Serialize};
 
 use super::shell::{self, Way};
-use super::{At, Failure, Launch, REFUSED, exit, fault, fork_at, read_spec, receive};
+use super::{At, Failure, Launch, REFUSED, exit, fault, fork_at, read_spec, receive, warm};
 use crate::error::Step;
 use crate::limits::Limits;
 use crate::shell::waiting_session;
@@ -58,10 +58,13 @@ impl Taken {
     }
 }
 
-/// What a forked child says by its pipe, before it closes it as the shell.
+/// What a forked child says by its pipe.
 #[derive(Serialize, Deserialize)]
 enum Word {
+    /// It has a launch, and executes the shell, which closes the pipe, if nothing fails.
     Taken(Limits),
+    /// It is the shell; nothing more comes.
+    Started(Limits),
     Failed(Failure),
 }
 
@@ -104,6 +107,9 @@ pub(super) fn fork_next(
         wait_for(control)?;
     }
     fork_shell(|| {
+        if ahead {
+            warm::up();
+        }
         let taken = receive_launch(control)?;
         taken.as_ref().map_or(Ok(()), |taken| begin(&taken.spec))?;
         Ok(taken)
@@ -197,7 +203,7 @@ fn fork_shell(launch: impl FnOnce() -> Result<Option<Taken>, Failure>) -> Result
             let say = |word| {
                 let _ = write(&tell, &postcard::to_stdvec(&word).unwrap_or_default());
             };
-            match become_shell(launch, |limits| say(Word::Taken(limits))) {
+            match become_shell(launch, say) {
                 Ok(Some(woken)) => Ok(Started::Here(woken)),
                 Ok(None) => exit(0),
                 Err(failure) => {
@@ -208,40 +214,54 @@ fn fork_shell(launch: impl FnOnce() -> Result<Option<Taken>, Failure>) -> Result
         }
         ForkResult::Parent { child } => {
             drop((tell, launch));
-            let mut said = Vec::new();
-            File::from(listen).read_to_end(&mut said).at(Step::Fork)?;
-            let mut started = Started::Nowhere;
-            let mut rest = &*said;
-            while !rest.is_empty() {
-                let (word, left) = postcard::take_from_bytes(rest)
-                    .map_err(|_| (Step::Fork, "the child's message was cut".to_owned()))?;
-                match word {
-                    Word::Taken(limits) => started = Started::Child(child, limits),
-                    Word::Failed(failure) => return Err(failure),
-                }
-                rest = left;
+            hear(child, &mut File::from(listen))
+        }
+    }
+}
+
+/// Follows what a forked child says, until it says no more.
+fn hear(child: Pid, listen: &mut File) -> Result<Started, Failure> {
+    let mut started = Started::Nowhere;
+    let mut said = vec![];
+    let mut part = [0; 4096];
+    loop {
+        let length = match listen.read(&mut part) {
+            Ok(0) => return Ok(started),
+            Ok(length) => length,
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            Err(e) => return Err((Step::Fork, e.to_string())),
+        };
+        said.extend_from_slice(&part[..length]);
+        // A word that is not there as a whole is heard with its rest.
+        while let Ok((word, rest)) = postcard::take_from_bytes(&said) {
+            match word {
+                Word::Taken(limits) => started = Started::Child(child, limits),
+                Word::Started(limits) => return Ok(Started::Child(child, limits)),
+                Word::Failed(failure) => return Err(failure),
             }
-            Ok(started)
+            said = rest.to_vec();
         }
     }
 }
 
 fn become_shell(
     launch: impl FnOnce() -> Result<Option<Taken>, Failure>,
-    say_taken: impl FnOnce(Limits),
+    say: impl Fn(Word),
 ) -> Result<Option<Woken>, Failure> {
     let Some(Taken { mut spec, state }) = launch()? else {
         return Ok(None);
     };
-    say_taken(spec.limits.clone());
     let Some(session) = waiting_session(&spec) else {
+        say(Word::Taken(spec.limits.clone()));
         match shell::execute(&spec, &state, || Ok(()))? {}
     };
-    shell::confine(&spec, &state)?;
     let woken = Woken {
         command: std::mem::take(&mut spec.command),
         session: CString::new(session).at(Step::Spec)?,
     };
+    shell::confine(&spec, &state)?;
+    // Last: PID 1 is woken once, and the shell need not wait for it.
+    say(Word::Started(spec.limits.clone()));
     // To free it would copy each page that it lies on, for the shell to have it to itself.
     std::mem::forget(spec);
     Ok(Some(woken))

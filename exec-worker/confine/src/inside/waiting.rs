@@ -21,7 +21,7 @@ use super::shell::{Way, memory_file, place};
 pub use super::start::Woken;
 use super::{
     At, CONTROL_FD, Failure, KILLED_BY, REFUSED, close_from, exit, fault, fork_at, hide, refuse,
-    server,
+    server, warm,
 };
 use crate::error::Step;
 use crate::shell::{BASH_STATE_FD, Shell, waiting_environment, waiting_script};
@@ -74,7 +74,7 @@ fn become_bash(library: &OwnedFd) -> Result<Infallible, Failure> {
     // SAFETY: takes the number that a spawned helper's caller passed; it is open, and stays so.
     unsafe { libc::fcntl(CONTROL_FD, libc::F_SETFD, 0) };
     let script = waiting_script(&format!(
-        "enable -f /proc/self/fd/{LIBRARY_FD} __pg_shell_wait __pg_shell_buffer 2>/dev/null || exit {NOT_LOADED}\n"
+        "enable -f /proc/self/fd/{LIBRARY_FD} __pg_shell_wait __pg_shell_gather 2>/dev/null || exit {NOT_LOADED}\n"
     ));
     place(&memory_file(c"waiting", script.as_bytes())?, WAITING_FD)?;
     place(library, LIBRARY_FD)?;
@@ -119,6 +119,7 @@ pub fn wait() -> Option<Woken> {
 fn prepare() -> Result<(), Failure> {
     hide()?;
     close_from(CONTROL_FD + 1)?;
+    warm::note_areas();
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).at(Step::Init)
 }
 

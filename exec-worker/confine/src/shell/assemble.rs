@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 
 use super::declarations::is_name;
 use super::prepare::quote;
-use super::state::OF_THE_SHELL;
+use super::state::is_of_the_shell;
 use super::{BASH_STATE_FD, COMMAND_FD, OURS, SCRIPT_FD, SH_STATE_FD, Shell};
 use crate::spec::Spec;
 
@@ -204,7 +204,7 @@ pub(super) fn by_script(name: &CStr, value: &CStr) -> bool {
 /// True for what a script can set, and the shell does not set itself.
 fn is_settable(name: &CStr) -> bool {
     let name = name.to_str().unwrap_or_default();
-    is_name(name) && !OF_THE_SHELL.contains(&name)
+    is_name(name) && !is_of_the_shell(name)
 }
 
 fn variable(name: &CStr, value: &CStr) -> CString {

@@ -1,18 +1,23 @@
 //! Reading what `declare -p`, `export -p` and `declare -f` print.
 
 /// One declaration: a variable, its attributes, its value and the text that declares it again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Declaration {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Declaration<'a> {
     /// Attribute letters of `declare`, without the dash; empty for none.
-    pub attributes: String,
-    pub name: String,
-    /// The value of a scalar, unquoted; `None` for an array, or where there is no value.
-    pub value: Option<Vec<u8>>,
+    pub attributes: &'a str,
+    pub name: &'a str,
+    /// The value as a word of the shell.
+    word: Option<&'a [u8]>,
     /// The whole line, or lines.
-    pub text: Vec<u8>,
+    pub text: &'a [u8],
 }
 
-impl Declaration {
+impl Declaration<'_> {
+    /// The value of a scalar, unquoted; `None` for an array, or where there is no value.
+    pub(super) fn value(&self) -> Option<Vec<u8>> {
+        self.word.filter(|v| !v.starts_with(b"(")).and_then(unquote)
+    }
+
     /// True for a variable that programs see.
     pub(super) fn exported(&self) -> bool {
         self.attributes.contains('x')
@@ -55,14 +60,11 @@ fn skip(text: &[u8], mut at: usize, quote: u8, escapes: bool) -> usize {
 }
 
 /// Reads the output of `declare -p` (bash) or `export -p` (any shell).
-pub(super) fn parse(text: &[u8]) -> Vec<Declaration> {
-    logical_lines(text)
-        .into_iter()
-        .filter_map(declaration)
-        .collect()
+pub(super) fn parse(text: &[u8]) -> impl Iterator<Item = Declaration<'_>> {
+    logical_lines(text).into_iter().filter_map(declaration)
 }
 
-fn declaration(line: &[u8]) -> Option<Declaration> {
+fn declaration(line: &[u8]) -> Option<Declaration<'_>> {
     let (attributes, rest) = if let Some(rest) = line.strip_prefix(b"declare -") {
         let end = rest.iter().position(|&c| c == b' ')?;
         (
@@ -77,15 +79,11 @@ fn declaration(line: &[u8]) -> Option<Declaration> {
     if !is_name(name) {
         return None;
     }
-    let value = equals
-        .map(|at| &rest[at + 1..])
-        .filter(|v| !v.starts_with(b"("))
-        .and_then(unquote);
     Some(Declaration {
-        attributes: attributes.into(),
-        name: name.into(),
-        value,
-        text: line.into(),
+        attributes,
+        name,
+        word: equals.map(|at| &rest[at + 1..]),
+        text: line,
     })
 }
 

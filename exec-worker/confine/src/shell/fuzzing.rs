@@ -26,10 +26,10 @@ fn check_script(spec: &Spec, script: &[u8], chosen: impl Fn(&CStr, &CStr) -> boo
     let mut tail = Vec::new();
     export(spec, &chosen, &mut tail);
     let read: Vec<(Vec<u8>, Vec<u8>)> = parse(&tail)
-        .into_iter()
         .map(|d| {
             assert!(d.exported());
-            (d.name.into_bytes(), d.value.expect("a value in quotes"))
+            let value = d.value().expect("a value in quotes");
+            (d.name.as_bytes().to_vec(), value)
         })
         .collect();
     let wanted: Vec<(Vec<u8>, Vec<u8>)> = spec

@@ -33,6 +33,8 @@ pub struct Start<'a> {
     pub shell_state: &'a str,
     /// The programs that it may run besides the shell; `None` is any.
     pub programs: Option<&'a [String]>,
+    /// See [`Spec::layers`].
+    pub layers: Option<&'a [String]>,
 }
 
 impl Shell {
@@ -105,10 +107,8 @@ impl Shell {
             cwd: c_string(start.cwd)?,
             shell_state: start.shell_state.into(),
             limits,
-            programs: start
-                .programs
-                .map(|listed| listed.iter().map(|p| c_string(p.as_str())).collect())
-                .transpose()?,
+            programs: start.programs.map(c_strings).transpose()?,
+            layers: start.layers.map(c_strings).transpose()?,
         })
     }
 }
@@ -130,6 +130,10 @@ fn check_variable(name: &str, value: &str) -> Result<(), Error> {
         )));
     }
     Ok(())
+}
+
+fn c_strings(list: &[String]) -> Result<Vec<CString>, Error> {
+    list.iter().map(|text| c_string(text.as_str())).collect()
 }
 
 fn c_string(text: impl Into<Vec<u8>>) -> Result<CString, Error> {

@@ -13,8 +13,8 @@ const LARGEST: usize = 1 << 20;
 /// `PATH_MAX`, with its NUL.
 const LONGEST_PATH: usize = 4096;
 
-/// Variables that bash sets itself, or that describe one moment.
-pub(super) const OF_THE_SHELL: &[&str] = &[
+/// Variables that bash sets itself, or that describe one moment; sorted.
+const OF_THE_SHELL: &[&str] = &[
     "BASH",
     "BASHOPTS",
     "BASHPID",
@@ -234,25 +234,21 @@ fn variables(
     let mut env = BTreeMap::new();
     let mut exported = Vec::new();
     for d in declarations::parse(declared) {
-        if d.name.starts_with(OURS) || OF_THE_SHELL.contains(&d.name.as_str()) || is_default(&d) {
+        if d.name.starts_with(OURS) || is_of_the_shell(d.name) || is_default(&d) {
             continue;
         }
-        let text = d
-            .exported()
-            .then_some(d.value.as_deref())
-            .flatten()
-            .and_then(|v| std::str::from_utf8(v).ok());
-        let Some(value) = text else {
+        let value = d.exported().then(|| d.value()).flatten();
+        let Some(value) = value.and_then(|v| String::from_utf8(v).ok()) else {
             // Not exported, not a scalar, without a value, or not text: only a declaration holds it.
-            script.extend_from_slice(&d.text);
+            script.extend_from_slice(d.text);
             script.push(b'\n');
             continue;
         };
-        exported.push(d.name.clone());
+        exported.push(d.name);
         let of_the_script = d.name == "OLDPWD";
         if of_the_script {
             script.extend_from_slice(
-                format!("export OLDPWD={}\n", super::prepare::quote(value)).as_bytes(),
+                format!("export OLDPWD={}\n", super::prepare::quote(&value)).as_bytes(),
             );
         }
         // It may say that the value is not to change any more.
@@ -262,15 +258,12 @@ fn variables(
         if of_the_script {
             continue;
         }
-        if base.get(d.name.as_str()) != Some(&value) || before.contains_key(&d.name) {
-            env.insert(d.name, value.to_owned());
+        if base.get(d.name) != Some(&value.as_str()) || before.contains_key(d.name) {
+            env.insert(d.name.to_owned(), value);
         }
     }
     // What every session has, this one may have unset.
-    for name in base
-        .keys()
-        .filter(|name| !exported.iter().any(|e| e == *name))
-    {
+    for name in base.keys().filter(|name| !exported.contains(name)) {
         script.extend_from_slice(format!("unset {name}\n").as_bytes());
     }
     // A name that no shell can declare still passes through it to programs.
@@ -281,14 +274,19 @@ fn variables(
 }
 
 /// What bash declares in every shell, with the value that it has there.
-fn is_default(d: &Declaration) -> bool {
-    match (d.name.as_str(), d.value.as_deref()) {
-        ("IFS", value) => value == Some(b" \t\n") && !d.exported(),
-        ("PS4", value) => value == Some(b"+ ") && !d.exported(),
+fn is_default(d: &Declaration<'_>) -> bool {
+    match d.name {
+        "IFS" => d.value().as_deref() == Some(b" \t\n") && !d.exported(),
+        "PS4" => d.value().as_deref() == Some(b"+ ") && !d.exported(),
         // bash's own, until there was a `cd`.
-        ("OLDPWD", None) => true,
+        "OLDPWD" => d.value().is_none(),
         _ => false,
     }
+}
+
+/// True for one of [`OF_THE_SHELL`].
+pub(super) fn is_of_the_shell(name: &str) -> bool {
+    OF_THE_SHELL.binary_search(&name).is_ok()
 }
 
 /// True for what may be a pattern that bash parses with `extglob` only.
@@ -310,6 +308,9 @@ fn mask(command: &str, field: &[u8], script: &mut Vec<u8>) {
 
 /// Lines that turn the options of `before` into those of `after`; both are lists with colons.
 fn changed(before: &[u8], after: &[u8], on: &str, off: &str, script: &mut Vec<u8>) {
+    if before == after {
+        return;
+    }
     // Sets, for what a command has written itself may name millions.
     let list = |field: &[u8]| -> BTreeSet<String> {
         let text = String::from_utf8_lossy(field).into_owned();

@@ -5,6 +5,7 @@ pub mod delegated;
 pub mod host;
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -33,6 +34,8 @@ pub struct Session {
     pub shell_state: String,
     pub limits: Limits,
     pub programs: Option<Vec<String>>,
+    /// Of its files, the newest first.
+    pub layers: Option<Vec<String>>,
     pub shell: Shell,
     /// Under which what serves it is kept for its next command.
     pub key: Option<u128>,
@@ -44,6 +47,8 @@ pub struct Session {
 pub struct Ran {
     pub outcome: Outcome,
     pub output: Output,
+    /// What it changed in its home.
+    pub upper: Option<OwnedFd>,
     pub state: Result<State, StateError>,
 }
 
@@ -67,6 +72,7 @@ impl Session {
             env: BTreeMap::new(),
             shell_state: String::new(),
             programs: None,
+            layers: None,
             limits: Limits::default(),
             shell: Shell::Bash,
             key: None,
@@ -84,6 +90,7 @@ impl Session {
             env: &self.env,
             shell_state: &self.shell_state,
             programs: self.programs.as_deref(),
+            layers: self.layers.as_deref(),
         };
         let spec = self
             .shell
@@ -120,6 +127,7 @@ impl Session {
         }
         Ran {
             output: running.take_output(),
+            upper: running.take_upper(),
             outcome,
             state,
         }

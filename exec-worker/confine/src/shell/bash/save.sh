@@ -5,8 +5,8 @@ builtin unset __pg_shell_command BASH_XTRACEFD
 builtin unset -f trap
 builtin set +efu +o posix
 {
-  # A shell that waited has this, and writes once what it would write line by line.
-  builtin __pg_shell_buffer
+  # A shell that waited has this: from here to its second call all is gathered, and written once.
+  builtin __pg_shell_gather
   builtin printf 'pg_shell state 1\0bash\0'
   builtin pwd; builtin printf '\0'
   builtin umask; builtin printf '\0'
@@ -14,4 +14,5 @@ builtin set +efu +o posix
   builtin declare -p; builtin printf '\0'
   builtin declare -f; builtin declare -Fx; builtin printf '\0'
   builtin alias -p; builtin printf '\0pg_shell end\0'
+  builtin __pg_shell_gather
 } >&250 2>/dev/null

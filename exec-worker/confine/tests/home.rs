@@ -1,0 +1,245 @@
+//! A session's files: what a command finds in its home, what of it is handed on, and what nobody may reach.
+
+mod common;
+
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
+use std::path::{Path, PathBuf};
+
+use common::{Ran, Session, path};
+use confine::{Ended, Launcher, Step};
+use tempfile::TempDir;
+
+/// Layers, as a worker's cache has them, and both ways to launch over them.
+struct Layers {
+    folder: TempDir,
+    launchers: [Launcher; 2],
+}
+
+impl Layers {
+    fn new() -> Layers {
+        // The launcher's user may be another than ours.
+        let folder = common::host::open_folder();
+        let launchers = [Launcher::serving(path()), Launcher::spawning(path())].map(|launcher| {
+            launcher
+                .with_layers(folder.path())
+                .expect("an absolute path")
+        });
+        Layers { folder, launchers }
+    }
+
+    fn add(&self, name: &str) -> PathBuf {
+        let layer = self.folder.path().join(name);
+        fs::DirBuilder::new()
+            .mode(0o777)
+            .create(&layer)
+            .expect("a layer");
+        layer
+    }
+}
+
+/// As a worker's, they belong to whom the sandbox's user is outside; where root launches, that is nobody.
+fn give(path: &Path) {
+    if nix::unistd::Uid::effective().is_root() {
+        let nobody = Some(65534);
+        std::os::unix::fs::lchown(path, nobody, nobody).expect("root may");
+        for entry in fs::read_dir(path).into_iter().flatten() {
+            give(&entry.expect("a name").path());
+        }
+    }
+}
+
+fn session(of: &Layers, layers: &[&str]) -> Session {
+    give(of.folder.path());
+    Session {
+        layers: Some(layers.iter().map(|&name| name.to_owned()).collect()),
+        ..Session::new()
+    }
+}
+
+/// Below an upper folder.
+fn below(upper: &OwnedFd, name: &str) -> PathBuf {
+    Path::new("/proc/self/fd")
+        .join(upper.as_raw_fd().to_string())
+        .join(name)
+}
+
+fn names(upper: &OwnedFd) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(below(upper, ""))
+        .expect("the upper folder")
+        .map(|entry| {
+            entry
+                .expect("a name")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+fn upper(ran: &Ran) -> &OwnedFd {
+    assert!(ran.outcome.report.home_changed, "{}", ran.text());
+    ran.upper.as_ref().expect("the folder came with it")
+}
+
+#[test]
+fn what_is_changed_is_handed_on_and_nothing_else() {
+    let layers = Layers::new();
+    let (old, new) = (layers.add("1"), layers.add("2"));
+    fs::write(old.join("kept"), "kept").unwrap();
+    fs::write(old.join("changed"), "old").unwrap();
+    fs::write(old.join("removed"), "old").unwrap();
+    fs::write(new.join("changed"), "newer").unwrap();
+    for launcher in &layers.launchers {
+        let mut s = session(&layers, &["2", "1"]);
+        let ran = s.run_by(
+            launcher,
+            "cat changed kept && echo more >>changed && rm removed && echo x >made && ls",
+        );
+        assert_eq!(ran.text(), "newerkeptchanged\nkept\nmade\n");
+        let upper = upper(&ran);
+        assert_eq!(names(upper), ["changed", "made", "removed"]);
+        assert_eq!(
+            fs::read_to_string(below(upper, "changed")).unwrap(),
+            "newermore\n"
+        );
+        assert!(
+            fs::symlink_metadata(below(upper, "removed"))
+                .unwrap()
+                .file_type()
+                .is_char_device()
+        );
+        // Nothing of it is in the layers, and the next command does not see it unless it becomes one.
+        assert_eq!(s.run_by(launcher, "cat changed removed").text(), "newerold");
+    }
+}
+
+#[test]
+fn a_folder_that_was_replaced_says_so() {
+    let layers = Layers::new();
+    let folder = layers.add("1").join("folder");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("old"), "old").unwrap();
+    for launcher in &layers.launchers {
+        let ran = session(&layers, &["1"]).run_by(
+            launcher,
+            "rm -r folder && mkdir folder && ls -A folder && mv folder other",
+        );
+        assert_eq!((ran.text().as_str(), ran.code()), ("", Some(0)));
+        assert_eq!(names(upper(&ran)), ["folder", "other"]);
+    }
+}
+
+#[test]
+fn a_session_without_files_yet_has_an_empty_home_whose_content_is_handed_on() {
+    let layers = Layers::new();
+    for launcher in &layers.launchers {
+        let ran = session(&layers, &[]).run_by(launcher, "ls -A; echo x >a; mkdir b");
+        assert_eq!(ran.text(), "");
+        assert_eq!(names(upper(&ran)), ["a", "b"]);
+        let ran = session(&layers, &[]).run_by(launcher, "echo x >/tmp/a");
+        assert!(!ran.outcome.report.home_changed && ran.upper.is_none());
+    }
+}
+
+#[test]
+fn of_a_home_that_is_nobody_s_to_keep_nothing_is_handed_on() {
+    let ran = Session::new().run("echo x >a");
+    assert!(!ran.outcome.report.home_changed && ran.upper.is_none());
+}
+
+#[test]
+fn what_serves_a_session_is_kept_while_its_files_stay_the_same() {
+    let layers = Layers::new();
+    fs::write(layers.add("1").join("a"), "a").unwrap();
+    layers.add("2");
+    let launcher = &layers.launchers[0];
+    let mut s = session(&layers, &["1"]);
+    s.key = Some(7);
+    for _ in 0..4 {
+        let ran = s.run_by(launcher, "cat a");
+        assert!(ran.outcome.report.kept, "{ran:?}");
+        assert_eq!(ran.text(), "a");
+    }
+    let ran = s.run_by(launcher, "echo b >a");
+    assert!(!ran.outcome.report.kept);
+    assert_eq!(names(upper(&ran)), ["a"]);
+    s.layers = Some(vec!["2".into(), "1".into()]);
+    fs::write(layers.folder.path().join("2").join("a"), "b").unwrap();
+    give(layers.folder.path());
+    assert_eq!(s.run_by(launcher, "cat a").text(), "b");
+}
+
+#[test]
+fn nobody_sees_the_layers_or_the_upper_folder() {
+    let layers = Layers::new();
+    fs::write(layers.add("1").join("mine"), "mine").unwrap();
+    fs::write(layers.add("2").join("another_s"), "another's").unwrap();
+    for launcher in &layers.launchers {
+        let ran = session(&layers, &["1"]).run_by(
+            launcher,
+            "ls -A /run /srv; cat /run/layers/2/another_s; ls /run/own; echo x >/run/x; umount /run;
+             find / -name another_s 2>/dev/null; find / -name mine 2>/dev/null; find / -path /proc -prune -o -name layers -print 2>/dev/null",
+        );
+        let text = ran.text();
+        assert!(!text.contains("another's"), "{text}");
+        assert_eq!(text.matches("mine\n").count(), 1, "{text}");
+        assert!(ran.upper.is_none());
+    }
+}
+
+#[test]
+fn the_limit_on_disk_holds_for_the_upper_folder() {
+    let layers = Layers::new();
+    fs::write(layers.add("1").join("a"), vec![1; 1 << 20]).unwrap();
+    for launcher in &layers.launchers {
+        let mut s = session(&layers, &["1"]);
+        s.limits.disk_bytes = 4 << 20;
+        let ran = s.run_by(
+            launcher,
+            "echo x >>a; head -c 8M /dev/zero >b; ls -s b | cut -d' ' -f1",
+        );
+        let blocks: u64 = ran.text().lines().last().unwrap().parse().unwrap();
+        assert!(blocks < 3 << 10, "{}", ran.text());
+    }
+}
+
+#[test]
+fn a_list_of_programs_holds_for_the_session_s_files() {
+    let layers = Layers::new();
+    let program = layers.add("1").join("program");
+    fs::copy("/bin/true", &program).unwrap();
+    for launcher in &layers.launchers {
+        let mut s = session(&layers, &["1"]);
+        assert_eq!(s.run_by(launcher, "./program").code(), Some(0));
+        s.programs = Some(vec!["/usr/bin/cat".into()]);
+        assert_eq!(s.run_by(launcher, "./program").code(), Some(126));
+    }
+}
+
+#[test]
+fn a_name_that_leads_elsewhere_is_refused() {
+    let layers = Layers::new();
+    layers.add("1");
+    for launcher in &layers.launchers {
+        for name in [
+            "..",
+            ".",
+            "",
+            "1/..",
+            "1:2",
+            "1,upperdir=/tmp",
+            "nonesuch",
+            &"x".repeat(65),
+        ] {
+            let ran = session(&layers, &[name]).run_by(launcher, "true");
+            let Ended::Refused(step, why) = &ran.outcome.report.ended else {
+                panic!("{name}: {:?}", ran.outcome);
+            };
+            assert_eq!(*step, Step::Home, "{name}: {why}");
+        }
+    }
+}
