@@ -17,7 +17,7 @@ $$;
 create trigger finished_commands_never_change
 before update on shell.commands
 for each row
-when (old.status in ('done', 'failed'))
+when (old.finished_at is not null)
 execute function shell.refuse_to_change_history();
 
 -- No foreign keys: what it tells of is gone.
@@ -50,38 +50,46 @@ select pg_catalog.pg_extension_config_dump('shell.removed_commands', '');
 create function shell.hash_before(environment_id uuid, command_id bigint) returns bytea
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
 as $$
 declare
-  hashes bytea := '';
-  earlier record;
-  next_id bigint := hash_before.command_id;
+  before record;
+  since bigint;
 begin
-  loop
-    select c.id, c.attempt > 0 as ran, c.hash into earlier
-    from shell.commands as c
-    -- Not "=": see shell.latest_output.
-    where c.environment_id between hash_before.environment_id and hash_before.environment_id and c.id < next_id
-    order by c.environment_id desc, c.id desc
-    limit 1;
-    if not found then
-      select r.command_id as id, r.ran, r.hash into earlier
-      from shell.removed_commands as r
-      where r.environment_id between hash_before.environment_id and hash_before.environment_id
-        and r.command_id < next_id
-      order by r.environment_id desc, r.command_id desc
-      limit 1;
-    end if;
-    if not found then
-      return hashes || coalesce(
-        (select e.origin_hash from shell.environments as e where e.id = hash_before.environment_id), '');
-    end if;
-    hashes := hashes || coalesce(earlier.hash, '');
-    next_id := earlier.id;
-    exit when earlier.ran;
-  end loop;
-  return hashes;
+  -- Not "=": see shell.latest_output.
+  select c.id, c.attempt > 0 as ran, c.hash into before
+  from shell.commands as c
+  where c.environment_id between hash_before.environment_id and hash_before.environment_id
+    and c.id < hash_before.command_id
+  order by c.environment_id desc, c.id desc
+  limit 1;
+  if before.ran then
+    return coalesce(before.hash, '');
+  end if;
+
+  -- Seldom: the first that runs, or those before it never did, or were removed.
+  select max(e.id) into since
+  from (
+    (select c.id from shell.commands as c
+     where c.environment_id = hash_before.environment_id and c.id < hash_before.command_id and c.attempt > 0
+     order by c.id desc limit 1)
+    union all
+    select max(r.command_id) from shell.removed_commands as r
+    where r.environment_id = hash_before.environment_id and r.command_id < hash_before.command_id and r.ran
+  ) as e (id);
+  return (
+    select coalesce(string_agg(coalesce(e.hash, ''), '' order by e.id), '')
+    from (
+      select c.id, c.hash from shell.commands as c
+      where c.environment_id = hash_before.environment_id and c.id < hash_before.command_id and c.id >= coalesce(since, 0)
+      union all
+      select r.command_id, r.hash from shell.removed_commands as r
+      where r.environment_id = hash_before.environment_id and r.command_id < hash_before.command_id
+        and r.command_id >= coalesce(since, 0)
+      union all
+      select 0, e.origin_hash from shell.environments as e
+      where e.id = hash_before.environment_id and since is null
+    ) as e
+  );
 end
 $$;
 comment on function shell.hash_before(uuid, bigint) is
@@ -144,5 +152,5 @@ $$;
 create trigger finishing_commands_are_chained
 before update on shell.commands
 for each row
-when (old.status in ('pending', 'running') and new.status in ('done', 'failed'))
+when (old.finished_at is null and new.finished_at is not null)
 execute function shell.chain_command();

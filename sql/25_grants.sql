@@ -78,7 +78,8 @@ on shell.user_sessions to shell_user, shell_auditor, shell_admin;
 grant select on
   shell.users, shell.sandboxes, shell.environments, shell.commands, shell.output_chunks,
   shell.command_metrics, shell.user_usage, shell.replay_differences,
-  shell.trees, shell.snapshots, shell.retention_policies, shell.removed_versions, shell.removed_commands, shell.user_storage
+  shell.trees, shell.snapshots, shell.user_storage,
+  shell.retention_policies, shell.removed_versions, shell.removed_commands
 to shell_user;
 grant usage on schema shell to shell_anonymous, shell_user;
 grant usage on schema shell_api to shell_anonymous, shell_user, shell_auditor, shell_admin;

@@ -90,8 +90,8 @@ fn a_worker_that_began_on_empty_tables_finds_its_rows_by_index() {
     }
 
     db.query(
-        "insert into shell.commands (user_id, environment_id, command, status, output, exit_code, finished_at)
-         select $1, $2, 'true', 'done', '', 0, now() from generate_series(1, 20000)",
+        "insert into shell.commands (user_id, environment_id, command, status, output, exit_code, finished_at, attempt)
+         select $1, $2, 'true', 'done', '', 0, now(), 1 from generate_series(1, 20000)",
         &[&user, &session],
     );
     db.query(submit, &[&user, &session, &20_000]);

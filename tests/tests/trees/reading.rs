@@ -354,10 +354,6 @@ fn reading_takes_as_long_as_a_tree_is_large() {
         "select max(depth) from shell.trees where user_id = $1",
         &[&hand.user],
     );
-    let told: Vec<String> = db.column(
-        "select t::text from shell.trees as t order by depth desc limit 5",
-        &[],
-    );
     assert!(deepest <= 32, "{deepest}");
     assert!(
         whole(tree()) < 2 * whole_before,

@@ -318,3 +318,34 @@ fn whose_policy_counts() {
         );
     }
 }
+
+/// Old and nobody's, a chunk is collected; but not while somebody makes a file of it.
+#[test]
+fn what_comes_to_be_used_is_not_collected() {
+    let cluster = Cluster::new();
+    let hand = Hand::of(cluster.db(), "race");
+    let collector = cluster.db();
+    let age = "update shell.chunks set added_at = added_at - interval '2 hours'";
+    let chunks = || -> i64 { collector.one("select count(*) from shell.chunks", &[]) };
+    let hash = "encode(sha256('raced'), 'hex')";
+    let store = format!(
+        "select shell.add_contents(json_build_array(json_build_object('hash', {hash}, 'size', 5, 'chunks', array[{hash}])))"
+    );
+    hand.db
+        .run("select shell.add_chunks(array[sha256('raced')], array['raced'::bytea], null)");
+    hand.db.run(age);
+    hand.db.run(&format!("begin; {store}"));
+    collector.run("select shell.upkeep()");
+    hand.db.run("commit");
+    assert_eq!(chunks(), 1);
+
+    // The other way round: who comes too late is told.
+    hand.db.run(
+        "delete from shell.contents; delete from shell.upkeep_state; set lock_timeout = '50ms'",
+    );
+    collector.run("begin; select shell.upkeep()");
+    assert_eq!(hand.db.refused(&store, &[]).code, "55P03", "it waits");
+    collector.run("commit");
+    assert_eq!(chunks(), 0);
+    assert_eq!(hand.db.refused(&store, &[]).code, "PS030");
+}
