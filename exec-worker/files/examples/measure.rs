@@ -1,5 +1,5 @@
 //! How long reading a change and restoring a tree take, on this machine: `cargo run --release --example measure`.
-//! Upper folders are in `/dev/shm`, the cache in the temporary folder; nothing is synced to the disk between.
+//! Upper folders are in `/dev/shm`, the cache in the temporary folder (`TMPDIR`).
 
 use std::collections::HashMap;
 use std::fs::{self, File};

@@ -5,11 +5,11 @@ mod support;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Instant;
 
 use files::{Before, Cache, Entry, Error, Kind, Stack};
 use support::random::Random;
 use support::upper::Caching;
+use support::wait;
 
 /// One more tree: a file of so many bytes is put into it.
 fn put(caching: &Caching, stack: &Stack, tree: i64, name: &str, bytes: usize) -> Stack {
@@ -26,17 +26,9 @@ fn entry(stack: &Stack, path: &str) -> Option<Entry> {
     stack.before().unwrap().entry(path.as_bytes()).unwrap()
 }
 
-/// Names in the folder of layers, when their removal has come to `count`.
+/// Waits until so many layers are left.
 fn wait_for_layers(caching: &Caching, count: usize) {
-    let begin = Instant::now();
-    while layers(caching) != count {
-        assert!(
-            begin.elapsed().as_secs() < 60,
-            "{} layers, not {count}",
-            layers(caching)
-        );
-        std::thread::yield_now();
-    }
+    wait::for_names(&caching.folder.path().join("cache/layers"), count + 1);
 }
 
 /// Without that of the empty tree.
@@ -151,20 +143,13 @@ fn what_an_earlier_process_left_is_removed_and_two_cannot_share_it() {
     assert!(matches!(Cache::open(&place, 0), Err(Error::InUse)));
     fs::write(place.join("not a layer"), "").unwrap();
     drop(caching.cache);
-    let begin = Instant::now();
-    // The last removals end before the lock does.
-    let cache = loop {
-        match Cache::open(&place, u64::MAX) {
-            Err(Error::InUse) if begin.elapsed().as_secs() < 60 => std::thread::yield_now(),
-            opened => break opened.unwrap(),
-        }
-    };
+    wait::for_end(&place);
+    let cache = Cache::open(&place, u64::MAX).unwrap();
     assert!(cache.get(1).is_none());
     assert_eq!(fs::read_dir(place.join("layers")).unwrap().count(), 1);
-    while fs::read_dir(&place).unwrap().count() > 2 {
-        assert!(begin.elapsed().as_secs() < 60);
-        std::thread::yield_now();
-    }
+    drop(cache);
+    wait::for_end(&place);
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 2);
     assert!(place.join("not a layer").exists());
 }
 
