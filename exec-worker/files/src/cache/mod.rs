@@ -141,9 +141,11 @@ impl Cache {
         Ok(self.keep(tree, layers))
     }
 
-    /// Makes the stack of a tree shorter ahead of time, when there is nothing else to do: whether it did. It is
-    /// left as it is unless it is half as long as it may be.
+    /// What can be done when there is nothing else to do: forgets what has no room now that it is not in use any
+    /// more, and makes the stack of `tree` shorter ahead of time, if it is more than half as long as it may be.
+    /// Whether it was made shorter.
     pub fn settle(&self, tree: i64) -> Result<bool, Error> {
+        self.shrink(&mut self.index());
         let Some(stack) = self.get(tree).filter(|s| s.layers().len() > STACK_MAX / 2) else {
             return Ok(false);
         };
