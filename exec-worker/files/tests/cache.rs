@@ -6,7 +6,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use files::{Before, Cache, Entry, Error, Kind, Stack};
+use files::{Before, Cache, Entry, Error, Kind, Limits, Stack};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use support::namespace::inside;
 use support::random::Random;
 use support::upper::Caching;
 use support::wait;
@@ -228,4 +230,35 @@ fn several_threads_use_it_at_once() {
     });
     caching.cache.set_limit(0);
     wait_for_layers(&caching, 0);
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_the_change_can_be_read_again() {
+    inside(
+        "a_full_disk_is_an_error_and_the_change_can_be_read_again",
+        || {
+            let folder = tempfile::tempdir().unwrap();
+            let size = Some(c"size=1m");
+            mount("tmpfs", folder.path(), "tmpfs", MountFlags::empty(), size).unwrap();
+            let cache = Cache::open(&folder.path().join("cache"), u64::MAX).unwrap();
+            let caching = Caching { folder, cache };
+            drop(put(&caching, &caching.cache.empty(), 1, "older", 600_000));
+            let upper = tempfile::tempdir().unwrap();
+            fs::write(upper.path().join("newer"), Random::new(1).bytes(600_000)).unwrap();
+            let (empty, limits) = (caching.cache.empty(), Limits::default());
+            let full = caching.try_read(&empty, 2, upper.path(), &limits);
+            let Err(Error::Io { source, path, .. }) = full else {
+                panic!("there was room");
+            };
+            assert_eq!(
+                (source.kind(), &path[..]),
+                (std::io::ErrorKind::StorageFull, &b"newer"[..])
+            );
+            caching.cache.set_limit(0);
+            wait_for_layers(&caching, 0);
+            let (change, _) = caching.try_read(&empty, 2, upper.path(), &limits).unwrap();
+            assert_eq!(change.entries.len(), 1);
+            unmount(caching.folder.path(), UnmountFlags::DETACH).unwrap();
+        },
+    );
 }
