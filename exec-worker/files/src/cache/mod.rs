@@ -66,6 +66,9 @@ impl Cache {
     ///
     /// `limit` is how many bytes of the disk layers may take; those in use, and those being written, may
     /// exceed it.
+    ///
+    /// Layers belong to the file system ids of the threads that call: those of the sandbox's user outside, or
+    /// overlayfs cannot copy a file up. The thread that removes layers has those of the one that calls this.
     pub fn open(folder: &Path, limit: u64) -> Result<Cache, Error> {
         let name = folder.as_os_str().as_encoded_bytes();
         let made = fs::DirBuilder::new()
