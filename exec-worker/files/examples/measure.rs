@@ -1,5 +1,5 @@
 //! How long reading a change and restoring a tree take, on this machine: `cargo run --release --example measure`.
-//! Upper folders are in `/dev/shm`, the cache in the temporary folder; nothing is synced to the disk between.
+//! Upper folders are in `/dev/shm`, the cache in the temporary folder (`TMPDIR`).
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -102,6 +102,17 @@ fn read(
     Ok((change, took))
 }
 
+/// What this process used of the processors, its children's share (in steps of 10 ms) apart.
+fn processor() -> Result<(Duration, Duration), Failure> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<u64> = (stat.rsplit(") ").next().unwrap_or_default())
+        .split(' ')
+        .map(|f| f.parse().unwrap_or(0))
+        .collect();
+    let sum = |at: usize| Duration::from_millis(10 * (fields[at] + fields[at + 1]));
+    Ok((sum(11), sum(13)))
+}
+
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() / 2]
@@ -118,10 +129,13 @@ fn main() -> Result<(), Failure> {
     ] {
         let upper = tempfile::tempdir_in("/dev/shm")?;
         make_tree(upper.path(), bytes, &mut noise)?;
+        let used = processor()?.0;
         let (change, took) = read(&cache, &cache.empty(), 1, upper.path(), &mut store)?;
-        println!("reading {what}: {took:.1?}");
+        let used = processor()?.0 - used;
+        println!("reading {what}: {took:.1?} ({used:.1?} of a processor)");
 
         let mut times = Vec::new();
+        let used = processor()?;
         for number in 0..3_i64 {
             Command::new("sync").status()?;
             let begin = Instant::now();
@@ -144,6 +158,9 @@ fn main() -> Result<(), Failure> {
         let copied = median(times.iter().map(|t| t.1).collect());
         let factor = restored.as_secs_f64() / copied.as_secs_f64();
         println!("restoring them: {restored:.1?}, cp -a: {copied:.1?}, {factor:.2} times as long");
+        let now = processor()?;
+        let (restored, copied) = ((now.0 - used.0) / 3, (now.1 - used.1) / 3);
+        println!("  of a processor: {restored:.1?} and {copied:.1?}");
         drop(upper);
         small_change(&cache, &mut store, &mut noise)?;
     }
@@ -183,15 +200,21 @@ fn large(cache: &Cache, store: &mut Store, noise: &mut Noise) -> Result<(), Fail
         noise.fill(&mut piece);
         file.write_all(&piece)?;
     }
+    let used = processor()?.0;
     let (_, took) = read(cache, &cache.empty(), 5, upper.path(), store)?;
-    println!("reading a file of 1 GiB: {took:.1?}");
+    let used = processor()?.0 - used;
+    println!("reading a file of 1 GiB: {took:.1?} ({used:.1?} of a processor)");
     let upper = tempfile::tempdir_in("/dev/shm")?;
     let file = File::create(upper.path().join("sparse"))?;
     file.set_len(1 << 30)?;
     let before = cache.bytes();
+    let used = processor()?.0;
     let (change, took) = read(cache, &cache.empty(), 6, upper.path(), store)?;
     let bytes = cache.bytes() - before;
-    println!("reading a hole of 1 GiB: {took:.1?}, {bytes} bytes of cache");
+    let used = processor()?.0 - used;
+    println!(
+        "reading a hole of 1 GiB: {took:.1?} ({used:.1?} of a processor), {bytes} bytes of cache"
+    );
     let entries: Vec<Entry> = change.entries;
     let begin = Instant::now();
     let mut layer = cache.new_layer()?;

@@ -5,11 +5,13 @@ mod support;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Instant;
 
-use files::{Before, Cache, Entry, Error, Kind, Stack};
+use files::{Before, Cache, Entry, Error, Kind, Limits, Stack};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use support::namespace::inside;
 use support::random::Random;
 use support::upper::Caching;
+use support::wait;
 
 /// One more tree: a file of so many bytes is put into it.
 fn put(caching: &Caching, stack: &Stack, tree: i64, name: &str, bytes: usize) -> Stack {
@@ -26,17 +28,9 @@ fn entry(stack: &Stack, path: &str) -> Option<Entry> {
     stack.before().unwrap().entry(path.as_bytes()).unwrap()
 }
 
-/// Names in the folder of layers, when their removal has come to `count`.
+/// Waits until so many layers are left.
 fn wait_for_layers(caching: &Caching, count: usize) {
-    let begin = Instant::now();
-    while layers(caching) != count {
-        assert!(
-            begin.elapsed().as_secs() < 60,
-            "{} layers, not {count}",
-            layers(caching)
-        );
-        std::thread::yield_now();
-    }
+    wait::for_names(&caching.folder.path().join("cache/layers"), count + 1);
 }
 
 /// Without that of the empty tree.
@@ -151,20 +145,13 @@ fn what_an_earlier_process_left_is_removed_and_two_cannot_share_it() {
     assert!(matches!(Cache::open(&place, 0), Err(Error::InUse)));
     fs::write(place.join("not a layer"), "").unwrap();
     drop(caching.cache);
-    let begin = Instant::now();
-    // The last removals end before the lock does.
-    let cache = loop {
-        match Cache::open(&place, u64::MAX) {
-            Err(Error::InUse) if begin.elapsed().as_secs() < 60 => std::thread::yield_now(),
-            opened => break opened.unwrap(),
-        }
-    };
+    wait::for_end(&place);
+    let cache = Cache::open(&place, u64::MAX).unwrap();
     assert!(cache.get(1).is_none());
     assert_eq!(fs::read_dir(place.join("layers")).unwrap().count(), 1);
-    while fs::read_dir(&place).unwrap().count() > 2 {
-        assert!(begin.elapsed().as_secs() < 60);
-        std::thread::yield_now();
-    }
+    drop(cache);
+    wait::for_end(&place);
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 2);
     assert!(place.join("not a layer").exists());
 }
 
@@ -243,4 +230,35 @@ fn several_threads_use_it_at_once() {
     });
     caching.cache.set_limit(0);
     wait_for_layers(&caching, 0);
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_the_change_can_be_read_again() {
+    inside(
+        "a_full_disk_is_an_error_and_the_change_can_be_read_again",
+        || {
+            let folder = tempfile::tempdir().unwrap();
+            let size = Some(c"size=1m");
+            mount("tmpfs", folder.path(), "tmpfs", MountFlags::empty(), size).unwrap();
+            let cache = Cache::open(&folder.path().join("cache"), u64::MAX).unwrap();
+            let caching = Caching { folder, cache };
+            drop(put(&caching, &caching.cache.empty(), 1, "older", 600_000));
+            let upper = tempfile::tempdir().unwrap();
+            fs::write(upper.path().join("newer"), Random::new(1).bytes(600_000)).unwrap();
+            let (empty, limits) = (caching.cache.empty(), Limits::default());
+            let full = caching.try_read(&empty, 2, upper.path(), &limits);
+            let Err(Error::Io { source, path, .. }) = full else {
+                panic!("there was room");
+            };
+            assert_eq!(
+                (source.kind(), &path[..]),
+                (std::io::ErrorKind::StorageFull, &b"newer"[..])
+            );
+            caching.cache.set_limit(0);
+            wait_for_layers(&caching, 0);
+            let (change, _) = caching.try_read(&empty, 2, upper.path(), &limits).unwrap();
+            assert_eq!(change.entries.len(), 1);
+            unmount(caching.folder.path(), UnmountFlags::DETACH).unwrap();
+        },
+    );
 }

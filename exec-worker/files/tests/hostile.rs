@@ -16,6 +16,7 @@ use support::namespace::{inside, without_capabilities};
 use support::random::Random;
 use support::tree::{Store, seen};
 use support::upper::{Caching, summary};
+use support::wait;
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
@@ -121,27 +122,14 @@ fn folders_deeper_than_any_path_are_read_kept_merged_restored_and_removed() {
     drop((restored, merged, before));
     caching.cache.set_limit(0);
     let place = caching.folder.path().join("cache");
-    wait_for(|| fs::read_dir(place.join("layers")).unwrap().count() == 1);
+    wait::for_names(&place.join("layers"), 1);
     // As if another process had left it.
     fs::rename(&upper, place.join("layers/upper")).unwrap();
     drop(caching.cache);
-    wait_for(|| match Cache::open(&place, 0) {
-        Err(Error::InUse) => false,
-        opened => {
-            opened.unwrap();
-            true
-        }
-    });
-    wait_for(|| fs::read_dir(&place).unwrap().count() == 1);
-}
-
-/// Waits for what another thread does.
-fn wait_for(done: impl Fn() -> bool) {
-    let begin = std::time::Instant::now();
-    while !done() {
-        assert!(begin.elapsed().as_secs() < 60);
-        std::thread::yield_now();
-    }
+    wait::for_end(&place);
+    drop(Cache::open(&place, 0).unwrap());
+    wait::for_end(&place);
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 1);
 }
 
 #[test]
@@ -535,10 +523,5 @@ fn who_takes_chunks_may_fail() {
         "storing a chunk: the connection was lost"
     );
     drop(layer);
-    wait_for(|| {
-        fs::read_dir(caching.folder.path().join("cache/layers"))
-            .unwrap()
-            .count()
-            == 1
-    });
+    wait::for_names(&caching.folder.path().join("cache/layers"), 1);
 }

@@ -1,4 +1,7 @@
 //! Making one layer of several, by hard links.
+//!
+//! A folder that is closed to its owner is open to him while it is merged, and a command that looks at it for the
+//! first time in that moment sees it so: a folder of its own session.
 
 use std::collections::HashMap;
 

@@ -66,6 +66,9 @@ impl Cache {
     ///
     /// `limit` is how many bytes of the disk layers may take; those in use, and those being written, may
     /// exceed it.
+    ///
+    /// Layers belong to the file system ids of the threads that call: those of the sandbox's user outside, or
+    /// overlayfs cannot copy a file up. The thread that removes layers has those of the one that calls this.
     pub fn open(folder: &Path, limit: u64) -> Result<Cache, Error> {
         let name = folder.as_os_str().as_encoded_bytes();
         let made = fs::DirBuilder::new()
@@ -141,9 +144,11 @@ impl Cache {
         Ok(self.keep(tree, layers))
     }
 
-    /// Makes the stack of a tree shorter ahead of time, when there is nothing else to do: whether it did. It is
-    /// left as it is unless it is half as long as it may be.
+    /// What can be done when there is nothing else to do: forgets what has no room now that it is not in use any
+    /// more, and makes the stack of `tree` shorter ahead of time, if it is more than half as long as it may be.
+    /// Whether it was made shorter.
     pub fn settle(&self, tree: i64) -> Result<bool, Error> {
+        self.shrink(&mut self.index());
         let Some(stack) = self.get(tree).filter(|s| s.layers().len() > STACK_MAX / 2) else {
             return Ok(false);
         };

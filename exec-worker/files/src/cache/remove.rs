@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use crate::cursor::Cursor;
 use crate::error::{At, Error};
 use crate::names::Names;
+use crate::path::split;
 
 use super::LAYERS;
 
@@ -89,41 +90,30 @@ pub(super) fn set_aside(root: &OwnedFd, layers: &str) -> Result<Vec<String>, Err
 
 /// Removes what is at this name, however deep it is; goes on where something cannot be removed.
 fn remove_all(cursor: &mut Cursor, name: &[u8]) {
-    let top = cursor.depth();
-    let Some(first) = remove_or_enter(cursor, name) else {
+    if unlinkat(cursor.fd(), name, AtFlags::empty()) != Err(Errno::ISDIR) {
         return;
-    };
-    let mut way = vec![first];
+    }
+    let mut way = Vec::from_iter(enter(cursor, name));
     while let Some(folders) = way.last_mut() {
         if let Some(folder) = folders.pop() {
-            if let Some(below) = remove_or_enter(cursor, &folder) {
-                way.push(below);
-            }
+            way.extend(enter(cursor, &folder));
             continue;
         }
         way.pop();
         let path = cursor.path().to_vec();
-        if cursor.leave().is_err() || cursor.depth() < top {
+        if cursor.leave().is_err() {
             return;
         }
-        let (_, name) = crate::path::split(&path);
+        let (_, name) = split(&path);
         let _ = unlinkat(cursor.fd(), name, AtFlags::REMOVEDIR);
     }
 }
 
-/// Removes a file, or all files of a folder, and then stands in it: its folders.
-fn remove_or_enter(cursor: &mut Cursor, name: &[u8]) -> Option<Vec<Vec<u8>>> {
-    match unlinkat(cursor.fd(), name, AtFlags::empty()) {
-        Err(Errno::ISDIR) => {}
-        _ => return None,
-    }
+/// Goes into a folder and removes all in it but its folders: these.
+fn enter(cursor: &mut Cursor, name: &[u8]) -> Option<Vec<Vec<u8>>> {
     cursor.enter(name).ok()?;
     let names = Names::read(cursor.fd(), cursor.path(), u64::MAX).unwrap_or_default();
-    let is_folder = |name: &&[u8]| {
-        matches!(
-            unlinkat(cursor.fd(), *name, AtFlags::empty()),
-            Err(Errno::ISDIR)
-        )
-    };
+    let is_folder =
+        |name: &&[u8]| unlinkat(cursor.fd(), *name, AtFlags::empty()) == Err(Errno::ISDIR);
     Some(names.iter().filter(is_folder).map(<[u8]>::to_vec).collect())
 }

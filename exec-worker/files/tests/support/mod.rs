@@ -6,3 +6,4 @@ pub mod overlay;
 pub mod random;
 pub mod tree;
 pub mod upper;
+pub mod wait;
