@@ -59,7 +59,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("shell.append_output(bigint,json)", "worker"),
     ("shell.are_program_paths(text[])", ""),
     ("shell.cancel_command(bigint)", "admin"),
-    ("shell.check_request()", "anonymous user auditor admin"),
+    ("shell.check_request()", "anonymous user auditor admin authenticator"),
     ("shell.claim_commands(bigint,integer,uuid)", ""),
     ("shell.claims()", "user auditor admin"),
     ("shell.command_as_html(shell_api.command_log)", "user auditor admin"),
