@@ -1,0 +1,104 @@
+//! Signing in with a password, and the tokens of programs.
+
+use pg_shell_tests::Ask;
+use serde_json::{Value, json};
+
+use crate::harness::{PASSWORD, all, ask, sign_in, user};
+
+#[test]
+fn signing_in_and_out() {
+    let db = all().cluster.db();
+    let (id, _) = user(&db, "signs in");
+    let wrong = sign_in("signs in", "wrong password");
+    assert_eq!((wrong.status, wrong.code().as_str()), (401, "PS018"));
+    let unknown = sign_in("nobody at all", PASSWORD);
+    assert_eq!(
+        (unknown.status, unknown.code()),
+        (wrong.status, wrong.code())
+    );
+
+    let answer = sign_in("signs in", PASSWORD);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let cookie = answer.header("set-cookie").expect("a cookie").to_owned();
+    assert!(
+        cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"),
+        "{cookie}"
+    );
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let session = cookie.split_once('=').unwrap().1;
+    assert!(
+        !answer.body.contains(session),
+        "the token is for the cookie only"
+    );
+    let csrf = answer.json()["csrf_token"].as_str().unwrap().to_owned();
+
+    let with = |ask: Ask| ask.header("Cookie", &cookie);
+    let me = with(ask("GET", "/session")).send().json();
+    assert_eq!(
+        (me["user_id"].clone(), me["username"].clone()),
+        (json!(id.to_string()), json!("signs in"))
+    );
+    assert_eq!(me["csrf_token"], csrf.as_str());
+    assert_eq!(
+        with(ask("GET", "/rpc/whoami")).send().json()["role"],
+        "shell_user"
+    );
+
+    let post = || with(ask("POST", "/rpc/submit_command")).json(&json!({"command": "true"}));
+    let forged = post().send();
+    assert_eq!((forged.status, forged.code().as_str()), (403, "PSW403"));
+    assert_eq!(post().header("X-CSRF-Token", "AAAA").send().status, 403);
+    assert_eq!(post().header("X-CSRF-Token", &csrf).send().status, 200);
+    assert_eq!(
+        post()
+            .header("X-CSRF-Token", &csrf)
+            .header("Sec-Fetch-Site", "cross-site")
+            .send()
+            .status,
+        403
+    );
+
+    let out = with(ask("POST", "/sign-out"))
+        .header("X-CSRF-Token", &csrf)
+        .send();
+    assert_eq!(out.status, 204, "{out:?}");
+    assert!(out.header("set-cookie").unwrap().contains("Max-Age=0"));
+    assert_eq!(
+        with(ask("GET", "/session")).send().json()["user_id"],
+        Value::Null
+    );
+    assert!(
+        !all().web.process().log().contains(session),
+        "a token in the log"
+    );
+}
+
+#[test]
+fn tokens_of_programs() {
+    let db = all().cluster.db();
+    let (_, jwt) = user(&db, "has a program");
+    let made = ask("POST", "/rpc/create_token")
+        .bearer(&jwt)
+        .json(&json!({"name": "ci"}))
+        .send()
+        .json();
+    let (id, secret) = (
+        made["id"].clone(),
+        made["token"].as_str().unwrap().to_owned(),
+    );
+    let whoami = || ask("GET", "/rpc/whoami").bearer(&secret).send();
+    assert_eq!(whoami().json()["username"], "has a program");
+    let answer = ask("POST", "/rpc/submit_command")
+        .bearer(&secret)
+        .json(&json!({"command": "true"}))
+        .send();
+    assert_eq!(
+        answer.status, 200,
+        "no token against forgery is needed: {answer:?}"
+    );
+    ask("POST", "/rpc/revoke_token")
+        .bearer(&jwt)
+        .json(&json!({"token_id": id}))
+        .send();
+    assert_eq!(whoami().status, 401);
+}
