@@ -1,9 +1,9 @@
 //! What every answer has, and what the server does not do.
 
-use pg_shell_tests::{Ask, Cluster};
+use pg_shell_tests::{Ask, Cluster, token};
 use serde_json::json;
 
-use crate::harness::{ask, user};
+use crate::harness::{all, ask, user};
 
 #[test]
 fn every_answer_is_hardened() {
@@ -128,4 +128,24 @@ fn it_stops_when_told_and_comes_back_when_the_database_does() {
     web.process().signal(nix::sys::signal::Signal::SIGTERM);
     assert!(stream.last().is_some(), "the stream ends");
     assert!(web.process().wait().success());
+}
+
+#[test]
+fn figures_are_for_this_machine_and_for_who_sees_everything() {
+    let db = all().cluster.db();
+    let (_, jwt) = user(&db, "curious");
+    // As a proxy on this machine hands on what comes from elsewhere.
+    let from_elsewhere = || ask("GET", "/metrics").header("X-Forwarded-For", "192.0.2.7");
+    assert_eq!(ask("GET", "/metrics").send().status, 200);
+    assert_eq!(from_elsewhere().send().status, 401);
+    let refused = from_elsewhere().bearer(&jwt).send();
+    assert_eq!((refused.status, refused.code().as_str()), (403, "PSW403"));
+    for role in ["shell_auditor", "shell_admin"] {
+        let reader = token(&json!({"role": role}));
+        let answer = from_elsewhere().bearer(&reader).send();
+        assert!(
+            answer.body.contains("pg_shell_web_requests_total{"),
+            "{role}: {answer:?}"
+        );
+    }
 }
