@@ -44,6 +44,7 @@ comment on column shell.user_sessions.user_agent is 'The program that last used 
 comment on column shell.user_sessions.ip_address is 'From where it was last used, by what the server says.';
 comment on column shell.user_sessions.revoked_at is 'When somebody signed out or revoked it.';
 create index user_sessions_of_user on shell.user_sessions (user_id);
+create index user_sessions_by_end on shell.user_sessions (expires_at);
 
 -- A crash forgets the last quarter of an hour's failures: unlogged, for strangers write here.
 create unlogged table shell.sign_in_attempts (
@@ -181,6 +182,16 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  -- What is over goes, some of it whenever something is added, so that there is never much. A day later: by then no
+  -- token that was made of it counts. What somebody else removes is left to them.
+  delete from shell.user_sessions as s
+  where s.id in (
+    select o.id from shell.user_sessions as o
+    where o.expires_at < clock_timestamp() - interval '1 day'
+    order by o.expires_at
+    limit 100
+    for update skip locked
+  );
   token := shell.new_token();
   insert into shell.user_sessions (user_id, kind, name, token_hash, expires_at, user_agent, ip_address)
   values (new_session.user_id, new_session.kind, new_session.name, sha256(convert_to(token, 'UTF8')),

@@ -102,3 +102,24 @@ fn tokens_of_programs() {
         .send();
     assert_eq!(whoami().status, 401);
 }
+
+#[test]
+fn what_is_over_is_removed_when_somebody_signs_in() {
+    let db = all().cluster.db();
+    let (id, _) = user(&db, "comes back");
+    let add = "insert into shell.user_sessions (user_id, kind, name, token_hash, expires_at)
+        select $1, 'session', 'old', sha256(convert_to(n || $2, 'UTF8')), clock_timestamp() - $2::text::interval
+        from generate_series(1, $3) as n";
+    db.query(add, &[&id, &"2 days", &150_i32]);
+    db.query(add, &[&id, &"1 hour", &1_i32]);
+    let left = |age: &str| -> i64 {
+        let sql = "select count(*) from shell.user_sessions
+            where user_id = $1 and expires_at < clock_timestamp() - $2::text::interval";
+        db.one(sql, &[&id, &age])
+    };
+    // Some of it each time, so that nobody waits for all of it.
+    assert_eq!(sign_in("comes back", PASSWORD).status, 200);
+    assert_eq!(left("1 day"), 50);
+    assert_eq!(sign_in("comes back", PASSWORD).status, 200);
+    assert_eq!((left("1 day"), left("0")), (0, 1));
+}
