@@ -140,6 +140,46 @@ $$;
 comment on function shell.answer_error(int, text, text, text) is
   'The same answer as of shell.refuse, where what was written must stay: the transaction commits.';
 
+create function shell.may_try_password(username text) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  address constant inet := shell.request_address();
+  since constant timestamptz := clock_timestamp() - interval '15 minutes';
+begin
+  -- One attempt for a name at a time, or many at once would each find few before it.
+  perform pg_advisory_xact_lock(hashtextextended('pg_shell sign in ' || may_try_password.username, 0));
+  return (
+    select count(*) < 10 from shell.sign_in_attempts as a
+    where a.username = may_try_password.username and a.failed_at > since
+  ) and (
+    select count(*) < 50 from shell.sign_in_attempts as a where a.ip_address = address and a.failed_at > since
+  );
+end
+$$;
+comment on function shell.may_try_password(text) is
+  'Whether there were few failures of this name, and of the request''s address, of late. Waits for other attempts for it.';
+
+create function shell.count_failure(username text) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  delete from shell.sign_in_attempts as a where a.failed_at < clock_timestamp() - interval '1 hour';
+  insert into shell.sign_in_attempts (username, ip_address) values (count_failure.username, shell.request_address())
+$$;
+comment on function shell.count_failure(text) is 'Records a wrong password. Its transaction must commit.';
+
+create function shell.answer_too_many() returns json
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select set_config('response.headers', '[{"Retry-After": "900"}]', true);
+  select shell.answer_error(
+    429, 'PS017', 'too many failures to sign in', 'Wait for a quarter of an hour, then try again.')
+$$;
+comment on function shell.answer_too_many() is 'The answer where a password may not be tried.';
+
 create function shell.require_password(password text) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp

@@ -123,3 +123,24 @@ fn what_is_over_is_removed_when_somebody_signs_in() {
     assert_eq!(sign_in("comes back", PASSWORD).status, 200);
     assert_eq!((left("1 day"), left("0")), (0, 1));
 }
+
+#[test]
+fn an_old_password_cannot_be_guessed() {
+    let db = all().cluster.db();
+    let (_, jwt) = user(&db, "has a thief");
+    let change = |old: &str| {
+        ask("POST", "/rpc/change_password")
+            .bearer(&jwt)
+            .json(&json!({"old_password": old, "new_password": "the thief's own"}))
+            .send()
+    };
+    for _ in 0..10 {
+        let wrong = change("wrong horse battery");
+        assert_eq!((wrong.status, wrong.code().as_str()), (403, "PS018"));
+    }
+    let refused = change(PASSWORD);
+    assert_eq!((refused.status, refused.code().as_str()), (429, "PS017"));
+    assert_eq!(refused.header("retry-after"), Some("900"));
+    // They count together.
+    assert_eq!(sign_in("has a thief", PASSWORD).status, 429);
+}
