@@ -44,6 +44,7 @@ comment on column shell.user_sessions.user_agent is 'The program that last used 
 comment on column shell.user_sessions.ip_address is 'From where it was last used, by what the server says.';
 comment on column shell.user_sessions.revoked_at is 'When somebody signed out or revoked it.';
 create index user_sessions_of_user on shell.user_sessions (user_id);
+create index user_sessions_by_end on shell.user_sessions (expires_at);
 
 -- A crash forgets the last quarter of an hour's failures: unlogged, for strangers write here.
 create unlogged table shell.sign_in_attempts (
@@ -139,6 +140,46 @@ $$;
 comment on function shell.answer_error(int, text, text, text) is
   'The same answer as of shell.refuse, where what was written must stay: the transaction commits.';
 
+create function shell.may_try_password(username text) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  address constant inet := shell.request_address();
+  since constant timestamptz := clock_timestamp() - interval '15 minutes';
+begin
+  -- One attempt for a name at a time, or many at once would each find few before it.
+  perform pg_advisory_xact_lock(hashtextextended('pg_shell sign in ' || may_try_password.username, 0));
+  return (
+    select count(*) < 10 from shell.sign_in_attempts as a
+    where a.username = may_try_password.username and a.failed_at > since
+  ) and (
+    select count(*) < 50 from shell.sign_in_attempts as a where a.ip_address = address and a.failed_at > since
+  );
+end
+$$;
+comment on function shell.may_try_password(text) is
+  'Whether there were few failures of this name, and of the request''s address, of late. Waits for other attempts for it.';
+
+create function shell.count_failure(username text) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  delete from shell.sign_in_attempts as a where a.failed_at < clock_timestamp() - interval '1 hour';
+  insert into shell.sign_in_attempts (username, ip_address) values (count_failure.username, shell.request_address())
+$$;
+comment on function shell.count_failure(text) is 'Records a wrong password. Its transaction must commit.';
+
+create function shell.answer_too_many() returns json
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select set_config('response.headers', '[{"Retry-After": "900"}]', true);
+  select shell.answer_error(
+    429, 'PS017', 'too many failures to sign in', 'Wait for a quarter of an hour, then try again.')
+$$;
+comment on function shell.answer_too_many() is 'The answer where a password may not be tried.';
+
 create function shell.require_password(password text) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -181,6 +222,16 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  -- What is over goes, some of it whenever something is added, so that there is never much. A day later: by then no
+  -- token that was made of it counts. What somebody else removes is left to them.
+  delete from shell.user_sessions as s
+  where s.id in (
+    select o.id from shell.user_sessions as o
+    where o.expires_at < clock_timestamp() - interval '1 day'
+    order by o.expires_at
+    limit 100
+    for update skip locked
+  );
   token := shell.new_token();
   insert into shell.user_sessions (user_id, kind, name, token_hash, expires_at, user_agent, ip_address)
   values (new_session.user_id, new_session.kind, new_session.name, sha256(convert_to(token, 'UTF8')),
@@ -246,13 +297,14 @@ language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  session constant uuid := shell.uuid_of(shell.claims() ->> 'sid');
+  -- Every request pays for this: the claims are read once, and there is no join to set up.
+  claims constant jsonb := shell.claims();
+  session constant uuid := shell.uuid_of(claims ->> 'sid');
 begin
   if session is not null and not exists (
     select from shell.user_sessions as s
-    join shell.users as u on u.id = s.user_id
     where s.id = session and s.revoked_at is null and s.expires_at > clock_timestamp()
-      and u.role = shell.claims() ->> 'role'
+      and (select u.role from shell.users as u where u.id = s.user_id) = claims ->> 'role'
   ) then
     perform shell.refuse(401, 'PS019', 'the session has ended', 'Sign in again.');
   end if;

@@ -271,8 +271,6 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   given constant text := left(coalesce(sign_in.username, ''), 64);
-  address constant inet := shell.request_address();
-  since constant timestamptz := clock_timestamp() - interval '15 minutes';
   known shell.users;
   hash text;
   session record;
@@ -281,14 +279,8 @@ begin
   -- Without a secret nobody can sign in, whatever the password.
   perform shell.sign_jwt('{}');
 
-  -- One attempt for a name at a time, or many at once would each find few before it.
-  perform pg_advisory_xact_lock(hashtextextended('pg_shell sign in ' || given, 0));
-  if (select count(*) >= 10 from shell.sign_in_attempts as a where a.username = given and a.failed_at > since)
-    or (select count(*) >= 50 from shell.sign_in_attempts as a where a.ip_address = address and a.failed_at > since)
-  then
-    perform set_config('response.headers', '[{"Retry-After": "900"}]', true);
-    return shell.answer_error(
-      429, 'PS017', 'too many failures to sign in', 'Wait for a quarter of an hour, then try again.');
+  if not shell.may_try_password(given) then
+    return shell.answer_too_many();
   end if;
 
   select u.* into known from shell.users as u where u.username = sign_in.username;
@@ -297,8 +289,7 @@ begin
   if coalesce(octet_length(sign_in.password), 0) not between 8 and 1024
     or not shell.password_matches(hash, sign_in.password)
   then
-    delete from shell.sign_in_attempts as a where a.failed_at < clock_timestamp() - interval '1 hour';
-    insert into shell.sign_in_attempts (username, ip_address) values (given, address);
+    perform shell.count_failure(given);
     return shell.answer_error(
       401, 'PS018', 'wrong user name or password', 'Check both; an administrator can set a new password.');
   end if;
@@ -391,26 +382,26 @@ $$;
 comment on function shell_api.revoke_token(uuid) is
   'Ends a session or a token of the user''s own, for an administrator anybody''s; false where there is none.';
 
-create function shell_api.change_password(old_password text, new_password text) returns void
+create function shell_api.change_password(old_password text, new_password text) returns json
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   acting constant uuid := shell.acting_user(null);
+  name constant text := (select left(u.username, 64) from shell.users as u where u.id = acting);
   hash text;
 begin
   perform shell.require_password(change_password.new_password);
-  -- One at a time and a second for a wrong one: a stolen session is no way to try many.
-  if not pg_try_advisory_xact_lock(hashtextextended('pg_shell change password ' || acting::text, 0)) then
-    perform shell.refuse(
-      429, 'PS017', 'the password is being changed by another request', 'Wait until that has ended.');
+  -- As when signing in: a stolen session is no way to try many.
+  if not shell.may_try_password(name) then
+    return shell.answer_too_many();
   end if;
   select c.password_hash into hash from shell.credentials as c where c.user_id = acting;
   if coalesce(octet_length(change_password.old_password), 0) not between 8 and 1024
     or not shell.password_matches(hash, change_password.old_password)
   then
-    perform pg_sleep(1);
-    perform shell.refuse(403, 'PS018', 'the old password is wrong', 'An administrator can set a new one.');
+    perform shell.count_failure(name);
+    return shell.answer_error(403, 'PS018', 'the old password is wrong', 'An administrator can set a new one.');
   end if;
   update shell.credentials as c
   set password_hash = shell.hash_password(change_password.new_password), changed_at = clock_timestamp()
@@ -418,7 +409,9 @@ begin
   update shell.user_sessions as s set revoked_at = clock_timestamp()
   where s.user_id = acting and s.kind = 'session' and s.revoked_at is null
     and s.id is distinct from shell.uuid_of(shell.claims() ->> 'sid');
+  return null;
 end
 $$;
 comment on function shell_api.change_password(text, text) is
-  'A new password for the user, who is signed out everywhere else; tokens stay. Raises PS021 for its length.';
+  'A new password for the user, who is signed out everywhere else; tokens stay. Null, or as of sign_in an error: status '
+  '403, PS018, for a wrong old one, which counts as a failure to sign in; 429, PS017. Raises PS021 for the new one''s length.';

@@ -149,10 +149,12 @@ grant execute on function
   shell_api.set_retention(int, int, uuid, uuid)
 to shell_user, shell_admin;
 
--- The server looks up whose cookie it is, and watches output, before it becomes anybody.
+-- The server looks up whose cookie it is, checks the request in the statement by which it becomes somebody, and watches
+-- output.
 grant usage on schema shell to shell_authenticator;
 grant execute on function
   shell.session_of(text, text, inet),
+  shell.check_request(),
   shell.output_lock(text),
   shell.watch_output(),
   shell.unwatch_output()

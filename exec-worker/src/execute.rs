@@ -17,10 +17,10 @@ use tracing::warn;
 use crate::command::{Claimed, Finished, Lease, text};
 use crate::home::{Begun, Files, Stored};
 
-/// A command that runs longer shows its output as it comes.
-const MOMENT: Duration = Duration::from_millis(150);
-/// How often it does.
-const CHUNK_INTERVAL: Duration = Duration::from_millis(50);
+/// A command that runs longer shows its output as it comes: what one that ends at once prints is not written twice.
+const MOMENT: Duration = Duration::from_millis(10);
+/// How often it does: each time is a commit, of all that run together.
+const CHUNK_INTERVAL: Duration = Duration::from_millis(25);
 /// Past its deadline the launcher has this long to say so, before it is killed itself.
 const BACKSTOP: Duration = Duration::from_secs(3);
 

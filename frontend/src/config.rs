@@ -60,7 +60,8 @@ pub struct Config {
     )]
     pub anonymous_role: String,
 
-    /// A function that runs before every request's own, in its transaction: schema.name.
+    /// A function that runs before every request's own, in its transaction: schema.name. The role that the server logs
+    /// in as must be allowed to call it, and it runs as the request's.
     #[arg(
         long,
         env = "PG_SHELL_PRE_REQUEST",

@@ -1,5 +1,6 @@
 //! The pools, and transactions under a request's identity.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ pub struct Scope {
     pub headers: String,
     /// `request.cookies`, as JSON.
     pub cookies: String,
-    /// A function to call first, quoted.
+    /// A function to call first, quoted. The role that the server logs in as must be allowed to call it.
     pub before: Option<String>,
     /// True where it may write.
     pub writes: bool,
@@ -59,6 +60,14 @@ impl Scope {
             "begin read write"
         } else {
             "begin read only"
+        }
+    }
+
+    /// [`SETTINGS`], and then the call of the function that goes first: a statement less for each request.
+    fn opening(&self) -> Cow<'static, str> {
+        match &self.before {
+            Some(function) => format!("{SETTINGS}, {function}()").into(),
+            None => SETTINGS.into(),
         }
     }
 
@@ -140,7 +149,10 @@ impl Db {
     /// [`Error::Database`], [`Error::Pool`].
     pub async fn read(&self, scope: &Scope, sql: &Sql) -> Result<Reading, Error> {
         let client = Borrowed::new(self.requests.get().await?);
-        let (set, settings) = (client.prepare_cached(SETTINGS).await?, scope.settings());
+        let (set, settings) = (
+            client.prepare_cached(&scope.opening()).await?,
+            scope.settings(),
+        );
         let (begun, set) = join!(
             biased;
             client.batch_execute(scope.begin()),
@@ -194,7 +206,10 @@ async fn call(
     if client.statement_cache.size() >= MOST_PREPARED {
         client.statement_cache.clear();
     }
-    let (set, settings) = (client.prepare_cached(SETTINGS).await?, scope.settings());
+    let (set, settings) = (
+        client.prepare_cached(&scope.opening()).await?,
+        scope.settings(),
+    );
     // Sent in this order, all before the first answer, but for a statement that this connection does not know yet: it
     // is prepared in its place, under the role, and what comes after waits for that. After a failure Postgres refuses
     // the rest of the transaction, and its commit is a rollback.
@@ -234,35 +249,17 @@ async fn call(
     accepted
 }
 
-/// What runs under the role: the function to call first, and the statement. Tells when both are sent.
+/// The statement, as what runs under the role. Tells when it is sent.
 async fn work(
     client: &Object,
     scope: &Scope,
     sql: &Sql,
     sent: oneshot::Sender<()>,
 ) -> Result<Vec<Row>, tokio_postgres::Error> {
-    let before = match &scope.before {
-        Some(function) => {
-            let text = scope.own(&format!("select 1 from {function}()"));
-            Some(client.prepare_cached(&text).await?)
-        }
-        None => None,
-    };
-    let before = async {
-        match &before {
-            Some(before) => run(client, before, &[]).await.map(drop),
-            None => Ok(()),
-        }
-    };
-    let called = async {
-        let statement = client.prepare_cached(&scope.own(&sql.text)).await?;
-        // Nothing is waited for from here until it is sent.
-        let _ = sent.send(());
-        run(client, &statement, &sql.parameters).await
-    };
-    let (before, rows) = join!(biased; before, called);
-    before?;
-    rows
+    let statement = client.prepare_cached(&scope.own(&sql.text)).await?;
+    // Nothing is waited for from here until it is sent.
+    let _ = sent.send(());
+    run(client, &statement, &sql.parameters).await
 }
 
 async fn run(

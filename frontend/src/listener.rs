@@ -1,6 +1,7 @@
 //! The one connection that listens: wakes streams, and reads the functions of shell_api again when told.
 //!
-//! A notification costs every commit that sends one, so output is watched only while a stream is open.
+//! A notification costs every commit that sends one, and who hears it a process's waking, so output and new commands are
+//! watched only while a stream is open.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -134,9 +135,7 @@ impl Connection {
                 }
             }
         });
-        client
-            .batch_execute("listen pgrst; listen shell_output; listen shell_commands")
-            .await?;
+        client.batch_execute("listen pgrst").await?;
         let mut connection = Connection {
             client,
             notices,
@@ -170,6 +169,10 @@ impl Connection {
 
     async fn watch(&mut self) -> Result<(), Error> {
         if !self.watching {
+            // First what is to be heard, in a transaction of its own; then that somebody hears it.
+            self.client
+                .batch_execute("listen shell_output; listen shell_commands")
+                .await?;
             self.client
                 .batch_execute("select shell.watch_output()")
                 .await?;
@@ -187,7 +190,7 @@ impl Connection {
             // Another stream may have come since this was sent.
             Order::Unwatch if self.watching && hub.streams() == 0 => {
                 self.client
-                    .batch_execute("select shell.unwatch_output()")
+                    .batch_execute("select shell.unwatch_output(); unlisten shell_output; unlisten shell_commands")
                     .await?;
                 self.watching = false;
                 self.sessions.clear();

@@ -1,8 +1,10 @@
 //! The routes, and what all of them share.
 
+mod connections;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -13,6 +15,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_postgres::Row;
 
 use crate::config::Config;
@@ -43,6 +46,9 @@ pub struct Server {
 }
 
 type Shared = State<Arc<Server>>;
+
+/// A request's body is there within this time.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What no page of this server needs is forbidden to it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -86,11 +92,8 @@ pub async fn prepare(config: Config, shutdown: Shutdown) -> Result<Arc<Server>, 
 /// [`Error::System`].
 pub async fn run(listener: TcpListener, server: Arc<Server>) -> Result<(), Error> {
     let (mut soft, mut hard) = (server.shutdown.clone(), server.shutdown.clone());
-    let app = routes(server).into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, app)
-        .with_graceful_shutdown(async move { soft.reaches(Stage::Soft).await });
     tokio::select! {
-        ended = serving => ended.map_err(|source| Error::System { what: "serving", source }),
+        () = connections::serve(listener, routes(server), soft.reaches(Stage::Soft)) => Ok(()),
         () = hard.reaches(Stage::Hard) => Ok(()),
     }
 }
@@ -213,7 +216,13 @@ impl Server {
             self.limits.take(&key)?;
         }
         let identity = identified?;
-        let body = to_bytes(body, self.config.max_body).await.map_err(|_| {
+        let body = timeout(PATIENCE, to_bytes(body, self.config.max_body)).await;
+        let body = body.map_err(|_| {
+            let sentence = "The request's body did not come in time.";
+            Refusal::new(StatusCode::REQUEST_TIMEOUT, "PSW408", sentence)
+                .hint("Send it at once, or in smaller parts.")
+        })?;
+        let body = body.map_err(|_| {
             let sentence = format!(
                 "The request's body has more than {} bytes.",
                 self.config.max_body
@@ -228,6 +237,12 @@ impl Server {
             identity,
             key,
         })
+    }
+
+    async fn figures(&self) -> Response {
+        let page = self.metrics.page(&self.db, &self.hub).await;
+        let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        ([(header::CONTENT_TYPE, media)], Body::from(page)).into_response()
     }
 
     /// Answers with what `work` gives for a request whose sender is known.
@@ -468,10 +483,34 @@ async fn health(State(server): Shared) -> Response {
     }
 }
 
-async fn metrics(State(server): Shared) -> Response {
-    let page = server.metrics.page(&server.db, &server.hub).await;
-    let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(header::CONTENT_TYPE, media)], Body::from(page)).into_response()
+/// Its own machine may read it, and whoever may see what is other users'.
+async fn metrics(State(server): Shared, request: Request) -> Response {
+    if is_local(&request) {
+        return server.figures().await;
+    }
+    server
+        .answer(request, async |server, asked| {
+            let mut sql = Sql::default();
+            sql.push("select 1 where shell.reads_all()");
+            if server.db.look(&asked.scope(server), &sql).await?.is_empty() {
+                let sentence = "The server's figures are not this user's to see.";
+                return Err(Refusal::new(StatusCode::FORBIDDEN, "PSW403", sentence)
+                    .hint("Send the token of an auditor or administrator, or ask from the server's own machine.")
+                    .into());
+            }
+            Ok(server.figures().await)
+        })
+        .await
+}
+
+/// From this machine, and handed on by nobody: what a proxy here passes on comes from anywhere.
+fn is_local(request: &Request) -> bool {
+    let from = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let forwarded = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
+    from.is_some_and(|info| info.0.ip().to_canonical().is_loopback())
+        && !forwarded
+            .iter()
+            .any(|name| request.headers().contains_key(*name))
 }
 
 fn no_id(what: &str, wanted: &str) -> Refusal {

@@ -1,4 +1,4 @@
-//! The least of an HTTP client: one connection that is kept, one request at a time.
+//! The least of an HTTP client: one connection that is kept, one request at a time; or a stream, as it comes.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -44,6 +44,27 @@ impl Http {
             }
         };
         (status, &self.answer[body..])
+    }
+
+    /// Asks for what does not end by itself.
+    pub async fn begin_get(&mut self, path: &str) {
+        let request = format!("GET {path} HTTP/1.1\r\n{}\r\n", self.head);
+        let sent = self.stream.write_all(request.as_bytes()).await;
+        sent.expect("a connection");
+        self.answer.clear();
+    }
+
+    /// What has come, up to this; the lengths of HTTP's chunks are among it.
+    pub async fn read_until(&mut self, end: &str) -> String {
+        loop {
+            let found = self.answer.windows(end.len());
+            if let Some(at) = found.into_iter().position(|part| part == end.as_bytes()) {
+                let part = self.answer.drain(..at + end.len()).collect();
+                return String::from_utf8(part).expect("text");
+            }
+            let read = self.stream.read_buf(&mut self.answer).await;
+            assert_ne!(read.expect("a stream"), 0, "a stream that goes on");
+        }
     }
 }
 

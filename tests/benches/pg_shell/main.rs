@@ -13,6 +13,7 @@ mod http;
 mod idle;
 mod latency;
 mod launcher;
+mod live;
 mod rest;
 mod table;
 
@@ -35,6 +36,7 @@ struct Size {
     window: Duration,
     cancels: usize,
     load: Duration,
+    rounds: usize,
 }
 
 const FULL: Size = Size {
@@ -45,6 +47,7 @@ const FULL: Size = Size {
     window: Duration::from_secs(25),
     cancels: 40,
     load: Duration::from_secs(10),
+    rounds: 6,
 };
 const QUICK: Size = Size {
     pairs: 20,
@@ -54,6 +57,7 @@ const QUICK: Size = Size {
     window: Duration::from_secs(3),
     cancels: 5,
     load: Duration::from_secs(3),
+    rounds: 1,
 };
 
 fn main() {
@@ -115,9 +119,10 @@ async fn measure(cluster: &Cluster, web: Option<Web>, size: Size) {
         user,
         session,
     };
-    // Before there is a worker, which would run what is submitted on the same cores.
+    // Before there is the worker, which would run what is submitted on the same cores.
     if let Some(web) = &web {
         bench.rest(cluster, web).await;
+        bench.live(cluster, web).await;
     }
     let worker = cluster.worker(&[]);
     bare::start(cluster::bare_config(cluster), shell);
@@ -279,6 +284,23 @@ impl Bench<'_> {
             set session_replication_role = origin";
         let deleted = self.ours.batch_execute(nobody_runs).await;
         deleted.expect("commands that nobody has claimed");
+    }
+
+    /// Before there is the worker, which has a slot a core.
+    async fn live(&self, cluster: &Cluster, web: &Web) {
+        let late = live::first_bytes(cluster, self.ours, web, self.size.rounds).await;
+        for (name, share, target) in [("p50", 0.5, ""), ("p95", 0.95, "≤ 50 ms")] {
+            self.table.row(
+                &format!(
+                    "first byte written → received, {} sessions, {name}",
+                    live::SESSIONS
+                ),
+                &ms(percentile(&late, share)),
+                "",
+                "",
+                target,
+            );
+        }
     }
 
     async fn load(&self, cluster: &Cluster, web: &Web) {

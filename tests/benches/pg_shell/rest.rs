@@ -29,6 +29,7 @@ const SUBMITS: usize = 5;
 
 /// A user who has signed in.
 pub struct User {
+    id: Uuid,
     claims: String,
     token: String,
 }
@@ -42,9 +43,25 @@ impl User {
         let session: Uuid = first(ours, session, &[&id]).await;
         let claims = json!({"sub": id.to_string(), "role": "shell_user", "sid": session.to_string(), "exp": 4_000_000_000_u64});
         User {
+            id,
             token: token(&claims),
             claims: claims.to_string(),
         }
+    }
+
+    /// The user's id.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// What its requests are sent with.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// A session of the user's.
+    pub async fn session(&self, ours: &Client) -> Uuid {
+        first(ours, "select shell.create_session($1)", &[&self.id]).await
     }
 
     /// A connection that is this user's from now on.

@@ -1,290 +1,25 @@
-//! What commands print, as it comes: server-sent events of one command, or of a session's commands in turn.
-//!
-//! | event | data | when |
-//! |---|---|---|
-//! | `command` | its row, without output | it is new, or its status is another |
-//! | `output` | `{command_id, stream, data}` | text was printed (`?as=text`; stream is null after the end) |
-//! | `lines` | `{command_id, from, lines}` | the lines from `from` on are these now (`?as=html`, the default) |
-//! | `restart` | `{command_id}` | its worker was lost: it begins again, what was printed counts no more |
-//! | `end` | its row, without output | it has ended, and everything was sent |
-//!
-//! The id of `output`, `lines` and `end` says how far the reader is: command, attempt, chunks and bytes of text so far,
-//! "end" after the end. A reader that comes back with it gets what is missing, and nothing twice: while the command
-//! runs its chunks are numbered rows, and when it has ended the rest is cut from its output.
+//! What looks at the database find, as events of what its reader does not have yet.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
-use std::str::FromStr;
-use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio_postgres::Row;
-use uuid::Uuid;
 
-use crate::db::{Db, Scope};
+use super::cursor::Cursor;
+use super::{Form, Subject};
 use crate::error::Error;
-use crate::identity::now;
-use crate::limits::Counted;
-use crate::listener::Place;
-use crate::shutdown::{Shutdown, Stage};
+use crate::listener::Notice;
 use crate::sql::Sql;
-use crate::terminal::Screen;
+use crate::terminal::{Screen, together};
 
-/// A comment is sent this often, so that proxies keep the stream open; the right to see it is looked at again.
-const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Chunks read at a time.
 const CHUNKS: usize = 500;
 /// Commands of a session read at a time.
 const COMMANDS: usize = 100;
 
-/// What is followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subject {
-    /// A command, to its end.
-    Command(i64),
-    /// A session, for ever.
-    Session(Uuid),
-}
-
-/// How output is sent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Form {
-    /// Lines of a terminal, as HTML.
-    #[default]
-    Html,
-    /// What was printed, as it was.
-    Text,
-}
-
-/// How far a reader is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Cursor {
-    command: i64,
-    attempt: i32,
-    seq: i32,
-    bytes: usize,
-    ended: bool,
-}
-
-impl Cursor {
-    /// Before the first chunk of a command.
-    fn before(command: i64) -> Cursor {
-        Cursor {
-            command,
-            seq: -1,
-            ..Cursor::default()
-        }
-    }
-
-    /// After a command that has been seen whole.
-    pub fn after(command: i64) -> Cursor {
-        Cursor {
-            ended: true,
-            ..Cursor::before(command)
-        }
-    }
-}
-
-impl std::fmt::Display for Cursor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Cursor {
-            command,
-            attempt,
-            seq,
-            bytes,
-            ended,
-        } = self;
-        match ended {
-            true => write!(f, "{command}-end"),
-            false => write!(f, "{command}-{attempt}-{}-{bytes}", seq.saturating_add(1)),
-        }
-    }
-}
-
-impl FromStr for Cursor {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Cursor, ()> {
-        let (command, rest) = text.split_once('-').ok_or(())?;
-        let command = command.parse().map_err(drop)?;
-        if rest == "end" {
-            return Ok(Cursor::after(command));
-        }
-        let mut parts = rest.splitn(3, '-');
-        let mut part = || parts.next().ok_or(());
-        let (attempt, chunks, bytes) = (part()?, part()?, part()?);
-        Ok(Cursor {
-            command,
-            attempt: attempt.parse().map_err(drop)?,
-            seq: chunks
-                .parse::<i32>()
-                .map_err(drop)?
-                .checked_sub(1)
-                .filter(|n| *n >= -1)
-                .ok_or(())?,
-            bytes: bytes.parse().map_err(drop)?,
-            ended: false,
-        })
-    }
-}
-
-/// A stream as it is asked for.
-pub struct Request {
-    /// What to follow.
-    pub subject: Subject,
-    /// How.
-    pub form: Form,
-    /// From where; else a command's beginning, or a session's oldest command that has not ended.
-    pub cursor: Option<Cursor>,
-    /// Under which rights.
-    pub scope: Scope,
-    /// When these end, in seconds since 1970.
-    pub expires: Option<i64>,
-    /// Its place among the user's streams.
-    pub counted: Counted,
-}
-
-/// Answers with a stream; what forbids it is answered as an error.
-///
-/// # Errors
-/// PS002, PS006, 42501, [`Error::Database`].
-pub async fn answer(
-    db: Db,
-    place: Place,
-    shutdown: Shutdown,
-    request: Request,
-) -> Result<Response, Error> {
-    let cursor = open(&db, &request).await?;
-    if matches!(request.subject, Subject::Command(id) if cursor == Cursor::after(id)) {
-        // What a browser takes as: do not come back.
-        return Ok(StatusCode::NO_CONTENT.into_response());
-    }
-    let follower = Follower {
-        subject: request.subject,
-        form: request.form,
-        resumed: cursor,
-        cursor,
-        screen: None,
-        told: HashMap::new(),
-    };
-    let mut response = Response::new(Body::from_stream(stream(
-        db, place, shutdown, request, follower,
-    )));
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream; charset=utf-8"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx would gather events otherwise.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok(response)
-}
-
-/// Asks for the right to see it, and where to begin.
-async fn open(db: &Db, request: &Request) -> Result<Cursor, Error> {
-    let mut sql = Sql::default();
-    match request.subject {
-        Subject::Command(id) => {
-            sql.push("select 0::bigint where shell.require_visible_command(");
-            sql.value(id.to_string());
-            sql.push(")");
-        }
-        Subject::Session(id) => {
-            sql.push("select coalesce(
-                (select min(c.id) from shell_api.command_log as c where c.environment_id = s.id and c.status = 'running'),
-                (select min(c.id) from shell_api.command_log as c where c.environment_id = s.id and c.status = 'pending'),
-                (select max(c.id) + 1 from shell_api.command_log as c where c.environment_id = s.id),
-                0)
-              from (select ");
-            sql.value(id.to_string());
-            sql.push("::uuid as id) as s where shell.require_visible_session(s.id)");
-        }
-    }
-    let rows = db.look(&request.scope, &sql).await?;
-    let first = match (request.subject, rows.first()) {
-        (Subject::Command(id), _) => id,
-        (Subject::Session(_), Some(row)) => row.try_get::<_, Option<i64>>(0)?.unwrap_or(0),
-        (Subject::Session(_), None) => 0,
-    };
-    let fits = |cursor: &Cursor| match request.subject {
-        Subject::Command(id) => cursor.command == id,
-        Subject::Session(_) => true,
-    };
-    Ok(request.cursor.filter(fits).unwrap_or(Cursor::before(first)))
-}
-
-fn stream(
-    db: Db,
-    mut place: Place,
-    mut shutdown: Shutdown,
-    request: Request,
-    mut follower: Follower,
-) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
-    async_stream::stream! {
-        let Request { scope, expires, counted, .. } = request;
-        let _counted = counted;
-        let plain = Scope { before: None, ..scope.clone() };
-        let mut heartbeat = tokio::time::interval(HEARTBEAT);
-        heartbeat.tick().await;
-        let mut checked = false;
-        yield Ok(Bytes::from_static(b"retry: 1000\n\n"));
-        loop {
-            let sql = follower.question();
-            let rows = match db.look(if checked { &scope } else { &plain }, &sql).await {
-                Ok(rows) => rows,
-                // The client comes back, and is told why it may not, or finds the database again.
-                Err(e) => {
-                    tracing::debug!("a stream ends: {e}");
-                    return;
-                }
-            };
-            checked = false;
-            let mut events = String::new();
-            let step = match follower.take(&rows, &mut events) {
-                Ok(step) => step,
-                Err(e) => {
-                    tracing::warn!("a stream ends: {e}");
-                    return;
-                }
-            };
-            if !events.is_empty() {
-                yield Ok(Bytes::from(events));
-            }
-            match step {
-                Step::More => continue,
-                Step::Over => return,
-                Step::Wait => {}
-            }
-            loop {
-                tokio::select! {
-                    notice = place.notices.recv() => match notice {
-                        Ok(notice) if !follower.concerns(&notice) => continue,
-                        // Behind: then it may be anything.
-                        Ok(_) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => break,
-                        Err(_) => return,
-                    },
-                    _ = heartbeat.tick() => {
-                        if expires.is_some_and(|at| at < now()) {
-                            return;
-                        }
-                        yield Ok(Bytes::from_static(b": still here\n\n"));
-                        checked = true;
-                        break;
-                    }
-                    () = shutdown.reaches(Stage::Soft) => return,
-                }
-            }
-        }
-    }
-}
-
 /// What to do after a look.
 #[derive(Debug, PartialEq, Eq)]
-enum Step {
+pub enum Step {
     /// Look again at once.
     More,
     /// Wait for news.
@@ -294,7 +29,7 @@ enum Step {
 }
 
 /// Turns looks into events.
-struct Follower {
+pub struct Follower {
     subject: Subject,
     form: Form,
     /// What the reader had when it came.
@@ -317,8 +52,20 @@ struct Found {
 }
 
 impl Follower {
+    /// A reader that is here now.
+    pub fn new(subject: Subject, form: Form, cursor: Cursor) -> Follower {
+        Follower {
+            subject,
+            form,
+            resumed: cursor,
+            cursor,
+            screen: None,
+            told: HashMap::new(),
+        }
+    }
+
     /// The commands from the cursor on; of the one there, what was printed since.
-    fn question(&self) -> Sql {
+    pub fn question(&self) -> Sql {
         let Cursor {
             command,
             attempt,
@@ -366,7 +113,8 @@ impl Follower {
         sql
     }
 
-    fn concerns(&self, notice: &crate::listener::Notice) -> bool {
+    /// Whether this may be news of what it follows.
+    pub fn concerns(&self, notice: &Notice) -> bool {
         notice.all
             || match &self.subject {
                 Subject::Command(id) => notice.commands.contains(id),
@@ -374,7 +122,8 @@ impl Follower {
             }
     }
 
-    fn take(&mut self, rows: &[Row], events: &mut String) -> Result<Step, Error> {
+    /// Adds what a look has found that the reader does not have.
+    pub fn take(&mut self, rows: &[Row], events: &mut String) -> Result<Step, Error> {
         let mut step = Step::Wait;
         let mut at_cursor = true;
         for row in rows {
@@ -476,7 +225,7 @@ impl Follower {
             }
         }
         // Only the lines that are so in the end: one change replaces all after it.
-        if let Some(change) = crate::terminal::together(changes) {
+        if let Some(change) = together(changes) {
             let data = json!({"command_id": id, "from": change.from, "lines": change.lines});
             event(events, "lines", Some(self.cursor), &data);
         }
@@ -535,14 +284,7 @@ mod tests {
     use super::*;
 
     fn follower(form: Form, cursor: Cursor) -> Follower {
-        Follower {
-            subject: Subject::Command(7),
-            form,
-            resumed: cursor,
-            cursor,
-            screen: None,
-            told: HashMap::new(),
-        }
+        Follower::new(Subject::Command(7), form, cursor)
     }
 
     fn found(status: &str, attempt: i32, chunks: &[(i32, &str)], output: Option<&str>) -> Found {
@@ -567,35 +309,6 @@ mod tests {
             .filter(|e| !e.is_empty())
             .map(|e| e.replace('\n', "|"))
             .collect()
-    }
-
-    #[test]
-    fn ids_are_read_as_they_are_written() {
-        for cursor in [
-            Cursor {
-                command: 7,
-                attempt: 2,
-                seq: -1,
-                bytes: 0,
-                ended: false,
-            },
-            Cursor::after(7),
-        ] {
-            assert_eq!(cursor.to_string().parse(), Ok(cursor));
-        }
-        assert_eq!("7-2-13-400".parse::<Cursor>().unwrap().bytes, 400);
-        for bad in [
-            "",
-            "7",
-            "x-end",
-            "7-1",
-            "7-1-2",
-            "7-1-2-x",
-            "7-1-2-3-4",
-            "7-1--1-0",
-        ] {
-            assert!(bad.parse::<Cursor>().is_err(), "{bad}");
-        }
     }
 
     #[test]

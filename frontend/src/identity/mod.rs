@@ -1,18 +1,13 @@
 //! Who asks: a JWT, an API token, or the cookie of a signed-in browser.
-//!
-//! A browser sends its cookie by itself, whatever page makes it do so. SameSite=Strict keeps other sites' requests
-//! bare in browsers that know it; what changes something needs, besides, the token that only a page of this
-//! server can read. It is an HMAC of the session's token and no second cookie: there is nothing that a
-//! neighbouring host could set, nothing to store, and it ends with its session.
+
+mod forged;
+mod jwt;
 
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
-use jsonwebtoken::errors::ErrorKind;
+use hmac::{Hmac, KeyInit};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Map, Value};
 use sha2::Sha256;
@@ -21,12 +16,7 @@ use crate::config::Config;
 use crate::db::{Db, Scope};
 use crate::error::{Error, Refusal};
 use crate::sql::{Sql, Text};
-
-/// Clocks may differ by so much.
-const LEEWAY: i64 = 30;
-
-/// The header with the token against forged requests.
-pub const CSRF_HEADER: &str = "x-csrf-token";
+pub use forged::check_origin;
 
 /// What tokens are checked with.
 pub struct Keys {
@@ -158,89 +148,6 @@ impl Keys {
         })
     }
 
-    fn read_jwt(&self, token: &str) -> Result<Identity, Refusal> {
-        let parts = token.split('.').count();
-        if token.is_empty() {
-            return Err(invalid(
-                "PGRST301",
-                "Empty JWT is sent in Authorization header",
-            ));
-        }
-        if parts != 3 {
-            return Err(invalid(
-                "PGRST301",
-                &format!("Expected 3 parts in JWT; got {parts}"),
-            ));
-        }
-        if jsonwebtoken::decode_header(token).is_err() {
-            return Err(invalid(
-                "PGRST301",
-                "Wrong or unsupported encoding algorithm",
-            ));
-        }
-        let decoded =
-            jsonwebtoken::decode::<Map<String, Value>>(token, &self.jwt, &self.validation);
-        let mut claims = decoded
-            .map_err(|e| match e.kind() {
-                ErrorKind::InvalidSignature => {
-                    invalid("PGRST301", "No suitable key or wrong key type")
-                }
-                ErrorKind::InvalidAlgorithm => {
-                    invalid("PGRST301", "Wrong or unsupported encoding algorithm")
-                }
-                ErrorKind::Json(_) => invalid("PGRST303", "Parsing claims failed"),
-                _ => invalid("PGRST301", "JWT cryptographic operation failed"),
-            })?
-            .claims;
-        check_times(&claims, now())?;
-        let named = claims
-            .get("role")
-            .and_then(Value::as_str)
-            .map(str::to_owned);
-        let Some(role) = named.or_else(|| self.anonymous.clone()) else {
-            return self.nobody();
-        };
-        // SET ROLE takes it for the role that the server logs in as.
-        if role.eq_ignore_ascii_case("none") {
-            return Err(invalid("PGRST303", "The JWT 'role' claim names no role"));
-        }
-        claims.insert("role".into(), role.as_str().into());
-        Ok(Identity {
-            role,
-            claims,
-            anonymous: false,
-            username: None,
-            session: None,
-        })
-    }
-
-    /// The token that a page sends back with what changes something.
-    pub fn csrf_token(&self, session: &str) -> String {
-        let code = self.csrf_of(session).finalize().into_bytes();
-        URL_SAFE_NO_PAD.encode(code)
-    }
-
-    fn csrf_of(&self, session: &str) -> Hmac<Sha256> {
-        // The key signs JWTs too; no JWT begins like this.
-        let mut code = self.csrf.clone();
-        code.update(b"pg_shell csrf ");
-        code.update(session.as_bytes());
-        code
-    }
-
-    fn check_csrf(&self, session: &str, headers: &HeaderMap) -> Result<(), Refusal> {
-        check_origin(headers)?;
-        let sent = headers
-            .get(CSRF_HEADER)
-            .map(HeaderValue::as_bytes)
-            .unwrap_or_default();
-        let sent = URL_SAFE_NO_PAD.decode(sent).unwrap_or_default();
-        self.csrf_of(session).verify_slice(&sent).map_err(|_| {
-            Refusal::new(StatusCode::FORBIDDEN, "PSW403", "The token against forged requests is missing or wrong.")
-                .hint("Send what GET /session gives as csrf_token in the header X-CSRF-Token, or use an Authorization header.")
-        })
-    }
-
     /// The header that gives a browser its session.
     pub fn set_cookie(&self, token: &str, seconds: i64) -> Option<HeaderValue> {
         let secure = if self.secure { "; Secure" } else { "" };
@@ -250,30 +157,6 @@ impl Keys {
         );
         HeaderValue::from_str(&cookie).ok()
     }
-}
-
-/// Refuses what a page of another site sends.
-///
-/// # Errors
-/// 403.
-pub fn check_origin(headers: &HeaderMap) -> Result<(), Refusal> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let same = match (text("sec-fetch-site"), text("origin"), text("host")) {
-        (Some(site), _, _) => matches!(site, "same-origin" | "none"),
-        (None, Some(origin), Some(host)) => origin
-            .split_once("://")
-            .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host)),
-        (None, Some(_), None) => false,
-        // No browser, or one that SameSite has to protect.
-        (None, None, _) => true,
-    };
-    if same {
-        return Ok(());
-    }
-    Err(
-        Refusal::new(StatusCode::FORBIDDEN, "PSW403", "This request comes from a page of another site.")
-            .hint("Send it from this server's own page, or with an Authorization header instead of the cookie."),
-    )
 }
 
 impl Identity {
@@ -391,29 +274,6 @@ fn cookie(headers: &HeaderMap, wanted: &str) -> Option<String> {
     Some(token.to_owned()).filter(|token| !token.is_empty())
 }
 
-fn check_times(claims: &Map<String, Value>, now: i64) -> Result<(), Refusal> {
-    let claim = |name: &str| match claims.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => match value.as_f64() {
-            Some(number) => Ok(Some(number as i64)),
-            None => Err(invalid(
-                "PGRST303",
-                &format!("The JWT '{name}' claim must be a number"),
-            )),
-        },
-    };
-    if claim("exp")?.is_some_and(|exp| now.saturating_sub(LEEWAY) > exp) {
-        return Err(invalid("PGRST303", "JWT expired"));
-    }
-    if claim("nbf")?.is_some_and(|nbf| now.saturating_add(LEEWAY) < nbf) {
-        return Err(invalid("PGRST303", "JWT not yet valid"));
-    }
-    if claim("iat")?.is_some_and(|iat| now.saturating_add(LEEWAY) < iat) {
-        return Err(invalid("PGRST303", "JWT issued at future"));
-    }
-    Ok(())
-}
-
 fn invalid(code: &str, message: &str) -> Refusal {
     let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{message}\"");
     let refusal = Refusal::new(StatusCode::UNAUTHORIZED, code, message)
@@ -436,12 +296,10 @@ pub fn now() -> i64 {
 mod tests {
     use super::*;
     use clap::Parser;
-    use jsonwebtoken::{EncodingKey, Header};
-    use serde_json::json;
 
-    const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+    pub const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
-    fn keys(flags: &[&str]) -> Keys {
+    pub fn keys(flags: &[&str]) -> Keys {
         let required = [
             "pg-shell-web",
             "--database-url",
@@ -452,76 +310,6 @@ mod tests {
         Keys::from_secret(SECRET, &Config::parse_from(required.iter().chain(flags)))
     }
 
-    fn signed(claims: Value) -> String {
-        jsonwebtoken::encode(
-            &Header::default(),
-            &claims,
-            &EncodingKey::from_secret(SECRET),
-        )
-        .unwrap()
-    }
-
-    #[test]
-    fn a_jwt_and_what_is_wrong_with_others() {
-        let keys = keys(&[]);
-        let now = now();
-        let good = keys
-            .read_jwt(&signed(
-                json!({"sub": "u", "role": "shell_user", "exp": now - 20}),
-            ))
-            .unwrap();
-        assert_eq!((good.role.as_str(), good.user()), ("shell_user", Some("u")));
-        let roleless = keys.read_jwt(&signed(json!({"sub": "u"}))).unwrap();
-        assert_eq!(roleless.claims["role"], "shell_anonymous");
-        let forged = format!("{}x", signed(json!({"role": "shell_user"})));
-        let unsigned = "eyJhbGciOiJub25lIn0.eyJyb2xlIjoic2hlbGxfYWRtaW4ifQ.";
-        let rows = [
-            (signed(json!({"exp": now - 60})), "PGRST303", "JWT expired"),
-            (
-                signed(json!({"nbf": now + 60})),
-                "PGRST303",
-                "JWT not yet valid",
-            ),
-            (
-                signed(json!({"iat": now + 60})),
-                "PGRST303",
-                "JWT issued at future",
-            ),
-            (
-                signed(json!({"exp": "soon"})),
-                "PGRST303",
-                "The JWT 'exp' claim must be a number",
-            ),
-            (
-                signed(json!({"role": "none"})),
-                "PGRST303",
-                "The JWT 'role' claim names no role",
-            ),
-            ("a.b".into(), "PGRST301", "Expected 3 parts in JWT; got 2"),
-            (
-                String::new(),
-                "PGRST301",
-                "Empty JWT is sent in Authorization header",
-            ),
-            (forged, "PGRST301", "No suitable key or wrong key type"),
-        ];
-        for (token, code, message) in rows {
-            let refusal = keys.read_jwt(&token).unwrap_err();
-            assert_eq!(
-                (refusal.code.as_str(), refusal.message.as_str()),
-                (code, message)
-            );
-            assert!(
-                refusal.headers[0]
-                    .1
-                    .to_str()
-                    .unwrap()
-                    .contains("invalid_token")
-            );
-        }
-        assert_eq!(keys.read_jwt(unsigned).unwrap_err().code, "PGRST301");
-    }
-
     #[test]
     fn nobody_may_be_refused() {
         assert!(keys(&[]).nobody().unwrap().anonymous);
@@ -529,40 +317,6 @@ mod tests {
             keys(&["--anonymous-role", ""]).nobody().unwrap_err().code,
             "PGRST302"
         );
-    }
-
-    #[test]
-    fn the_csrf_token_is_the_sessions() {
-        let keys = keys(&[]);
-        let mut headers = HeaderMap::new();
-        assert!(keys.check_csrf("one", &headers).is_err());
-        headers.insert(CSRF_HEADER, keys.csrf_token("one").parse().unwrap());
-        assert!(keys.check_csrf("one", &headers).is_ok());
-        assert!(keys.check_csrf("two", &headers).is_err());
-        headers.insert("sec-fetch-site", HeaderValue::from_static("cross-site"));
-        assert!(keys.check_csrf("one", &headers).is_err());
-    }
-
-    #[test]
-    fn origins() {
-        let check = |headers: &[(&'static str, &'static str)]| {
-            let headers = headers
-                .iter()
-                .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
-            check_origin(&headers.collect()).is_ok()
-        };
-        assert!(check(&[]));
-        assert!(check(&[("sec-fetch-site", "same-origin")]));
-        assert!(!check(&[("sec-fetch-site", "same-site")]));
-        assert!(check(&[
-            ("origin", "http://localhost:8080"),
-            ("host", "localhost:8080")
-        ]));
-        assert!(!check(&[
-            ("origin", "http://evil.example"),
-            ("host", "localhost:8080")
-        ]));
-        assert!(!check(&[("origin", "null"), ("host", "localhost:8080")]));
     }
 
     #[test]

@@ -1,0 +1,107 @@
+//! Connections: accepted, served, and ended where the client says nothing for too long.
+//!
+//! HTTP/1 only: browsers speak HTTP/2 over TLS alone, which ends at the proxy in front.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::extract::ConnectInfo;
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+
+/// A request's head is there within this time of the connection's beginning, or of the last answer. Whoever sends it
+/// byte by byte would else hold a descriptor for ever.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Before the next attempt, where a connection cannot be taken.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `soft`, and then what has been asked already.
+pub async fn serve(listener: TcpListener, app: Router, soft: impl Future<Output = ()>) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    let open = GracefulShutdown::new();
+    let mut soft = std::pin::pin!(soft);
+    loop {
+        let (stream, address) = tokio::select! {
+            accepted = accept(&listener) => accepted,
+            () = &mut soft => break,
+        };
+        let app = app.clone().layer(Extension(ConnectInfo(address)));
+        let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+        let served = open.watch(served);
+        tokio::spawn(async move {
+            if let Err(e) = served.await {
+                tracing::debug!("a connection ends: {e}");
+            }
+        });
+    }
+    drop(listener);
+    open.shutdown().await;
+}
+
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                // A stream's events are small, and each is to leave at once.
+                if let Err(e) = stream.set_nodelay(true) {
+                    tracing::debug!("a connection keeps Nagle's delay: {e}");
+                }
+                return (stream, address);
+            }
+            // Gone before it was taken: the next one is another.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(e) => {
+                tracing::warn!("cannot take a connection: {e}");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn connect() -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = Router::new().route("/", get(async || "here"));
+        tokio::spawn(serve(listener, app, std::future::pending()));
+        TcpStream::connect(address).await.unwrap()
+    }
+
+    // Paused, the clock goes on as soon as everybody waits.
+    #[tokio::test(start_paused = true)]
+    async fn half_a_head_is_waited_for_but_not_for_ever() {
+        for half in ["", "GET / HTTP/1.1\r\nHost: h", "PRI * HTTP/2"] {
+            let mut stream = connect().await;
+            stream.write_all(half.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            // It ends: that is the test.
+            let _ = stream.read_to_string(&mut answer).await;
+            assert!(!answer.contains(" 200 "), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_is_answered_and_the_connection_kept() {
+        let mut stream = connect().await;
+        for _ in 0..2 {
+            let request = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = vec![0; 1024];
+            let mut read = 0;
+            while !answer[..read].ends_with(b"here") {
+                read += stream.read(&mut answer[read..]).await.unwrap();
+            }
+        }
+    }
+}

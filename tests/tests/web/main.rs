@@ -1,0 +1,7 @@
+//! The server beside REST: signing in, streams, exports, and what every answer has.
+
+mod answers;
+mod harness;
+mod owners;
+mod signing_in;
+mod streams;
