@@ -15,7 +15,7 @@ use std::sync::{Arc, LazyLock};
 
 use askama::Template;
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::get;
 
 use crate::assets::Assets;
 use crate::server::Server;
@@ -63,12 +63,7 @@ pub fn routes() -> Router<Arc<Server>> {
         .route("/page/history", get(terminal::history))
         .route("/page/earlier/{environment_id}", get(terminal::earlier))
         .route("/page/command/{command_id}", get(terminal::command))
-        .route("/page/run", post(act::run))
-        .route("/page/again/{command_id}", post(act::again))
-        .route("/page/cancel/{command_id}", post(act::cancel))
-        .route("/page/fork/{command_id}", post(act::fork))
-        .route("/page/session", post(act::create))
-        .route("/page/replay/{environment_id}", post(act::replay))
+        .merge(act::routes())
 }
 
 /// What every view shows around itself.
