@@ -95,6 +95,7 @@ grant execute on function
   shell_api.sessions_html(),
   shell_api.whoami(),
   shell_api.sign_out(),
+  shell_api.sign_out_everywhere(),
   shell_api.create_token(text, interval),
   shell_api.list_tokens(),
   shell_api.revoke_token(uuid),
@@ -107,6 +108,7 @@ grant execute on function
   shell_api.wait_command(bigint, interval),
   shell_api.cancel_command(bigint),
   shell_api.create_session(text, uuid),
+  shell_api.rename_session(uuid, text),
   shell_api.fork_session(bigint, uuid, boolean),
   shell_api.replay_session(uuid)
 to shell_user, shell_admin;

@@ -34,6 +34,7 @@ const FUNCTIONS: &[(&str, &str, [To; 2])] = &[
     ("fork_session", "select fork_session(:done)::text", [Error("PS006"), Error("42501")]),
     ("fork_session", "select fork_session(:done, :user)::text", [Error("42501"), Error("42501")]),
     ("replay_session", "select replay_session(:session)::text", [Error("PS002"), Error("PS002")]),
+    ("rename_session", "select rename_session(:session, 'x')::text", [Error("PS002"), Error("PS002")]),
     ("create_session", "select create_session('x', :user)::text", [Error("42501"), Error("42501")]),
     ("list_sessions", "select string_agg(user_id::text, ' ') from list_sessions(:user)", [Error("42501"), Error("42501")]),
     ("list_sessions", "select string_agg(user_id::text, ' ') from list_sessions()", [To::Own, Empty]),
@@ -54,6 +55,7 @@ const FUNCTIONS: &[(&str, &str, [To; 2])] = &[
     ("create_token", "select create_token('x') ->> 'name'", [Anybody, Error("42501")]),
     ("change_password", "select change_password('wrong horse', 'correct horse')::text", [Error("PS018"), Error("42501")]),
     ("sign_out", "select sign_out()::text", [Empty, Empty]),
+    ("sign_out_everywhere", "select nullif(sign_out_everywhere(), 0)::text", [Empty, Empty]),
     ("sign_in", "select sign_in('ann', 'wrong horse') ->> 'code'", [Error("PS020"), Error("PS020")]),
     ("exchange_token", "select exchange_token('pgsh_')::text", [Error("PS019"), Error("PS019")]),
 ];

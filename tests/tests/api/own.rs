@@ -44,6 +44,19 @@ fn a_user_does_everything_with_what_is_its_own() {
     assert_eq!(output, "/tmp\n1\n");
     let replay: Uuid = db.asked(&caller, "select shell_api.replay_session($1)", &[&session]);
     let made: Uuid = db.asked(&caller, "select shell_api.create_session('second')", &[]);
+    let rename = "select shell_api.rename_session($1, $2)";
+    db.request(&caller, |db| {
+        db.query(rename, &[&made, &"the third"]);
+    });
+    let name: String = db.asked(
+        &caller,
+        "select name from shell_api.sessions where id = $1",
+        &[&made],
+    );
+    assert_eq!(name, "the third");
+    for bad in [None, Some(""), Some("a\nb"), Some(&*"x".repeat(65))] {
+        assert_eq!(db.forbidden(&caller, rename, &[&made, &bad]).code, "PS023");
+    }
     let sessions: Vec<Uuid> = db.request(&caller, |db| {
         db.column("select id from shell_api.list_sessions()", &[])
     });
@@ -112,6 +125,7 @@ fn an_administrator_acts_for_whom_it_names_and_an_auditor_for_nobody() {
         "wait_command(1)",
         "cancel_command(1)",
         "create_session()",
+        "rename_session(gen_random_uuid(), 'x')",
         "fork_session(1)",
         "replay_session(gen_random_uuid())",
     ] {

@@ -108,6 +108,26 @@ fn revoked_and_expired_tokens_are_nobody_s() {
 }
 
 #[test]
+fn signing_out_everywhere_ends_all_sessions_and_no_token() {
+    let db = db();
+    let _ = user(&db, "everywhere");
+    let _ = user(&db, "bystander");
+    let (_, other) = caller(&db, "bystander");
+    let (_, elsewhere) = caller(&db, "everywhere");
+    let (here, answer) = caller(&db, "everywhere");
+    let program = create_token(&db, &here, "'a program'");
+    let ended: i32 = db.asked(&here, "select shell_api.sign_out_everywhere()", &[]);
+    assert_eq!(ended, 2);
+    for gone in [&elsewhere, &answer] {
+        no_exchange(&db, gone["session_token"].as_str().unwrap());
+    }
+    let refusal = db.forbidden(&here, "select shell.check_request()", &[]);
+    assert_eq!(refusal.told(), "PS019");
+    exchange(&db, program["token"].as_str().unwrap());
+    exchange(&db, other["session_token"].as_str().unwrap());
+}
+
+#[test]
 fn an_administrator_revokes_anybody_s() {
     let db = db();
     let _ = user(&db, "victim");
