@@ -59,14 +59,15 @@ const DEEDS: &[Deed] = &[
     Deed {
         path: "/page/replay/{environment_id}",
         call: "select to_json(shell_api.replay_session(environment_id => $1::uuid))::text",
-        then: Then::Go("/session/"),
+        then: Then::Go("/replay/"),
     },
 ];
 
 pub fn routes() -> Router<Arc<Server>> {
     let router = Router::new()
         .route("/page/run", post(run))
-        .route("/page/session", post(create));
+        .route("/page/session", post(create))
+        .route("/page/rename/{environment_id}", post(rename));
     DEEDS.iter().fold(router, |router, deed| {
         let handler = async move |State(server), Path(id), request| {
             fragment(server, request, async |visit| {
@@ -130,6 +131,24 @@ async fn create(State(server): State<Arc<Server>>, request: Request) -> Response
         );
         let id: String = visit.act(&sql).await?;
         Ok(go(&format!("/session/{id}")))
+    })
+    .await
+}
+
+async fn rename(
+    State(server): State<Arc<Server>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    fragment(server, request, async |visit| {
+        let mut sql = Sql::default();
+        sql.push("select 'true' from shell_api.rename_session(environment_id => ");
+        sql.value(id);
+        sql.push("::uuid, name => ");
+        sql.value(Text(visit.field("name")));
+        sql.push(")");
+        let _: bool = visit.act(&sql).await?;
+        Ok(StatusCode::NO_CONTENT.into_response())
     })
     .await
 }
