@@ -1,6 +1,7 @@
 //! pg-shell-web: the page, `/rpc/*`, and streams. See `--help`, and `server.rs` for the routes.
 
 mod assets;
+mod cast;
 mod catalogue;
 mod config;
 mod db;
