@@ -42,6 +42,7 @@ play("a recording", async (you) => {
   const cast = await downloaded(you.page, you.page.getByRole("link", { name: "asciicast" }));
   assert.equal(JSON.parse(cast.split("\n")[0]).version, 2);
   assert.match(cast, /to be recorded/);
+  await you.page.getByText("Session", { exact: true }).click();
   await you.page.getByRole("link", { name: "Recording" }).click();
   const player = you.page.locator(".ap-player");
   await player.waitFor();
