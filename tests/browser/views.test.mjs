@@ -38,6 +38,7 @@ play("the audit log, its filters and files", async (you) => {
 
 play("a recording", async (you) => {
   await you.does("echo to be recorded");
+  await you.does(String.raw`for i in 1 2 3; do printf '\rstep %d of 3' $i; sleep 0.4; done; echo`);
   await you.page.getByText("Session", { exact: true }).click();
   const cast = await downloaded(you.page, you.page.getByRole("link", { name: "asciicast" }));
   assert.equal(JSON.parse(cast.split("\n")[0]).version, 2);
@@ -48,7 +49,10 @@ play("a recording", async (you) => {
   await player.waitFor();
   await player.click();
   await you.page.getByText("to be recorded").last().waitFor();
+  // What was written over has its time, too.
+  await player.getByText("step 2 of 3").waitFor();
   await you.shot("recording");
+  await player.getByText("step 3 of 3").waitFor();
 });
 
 play("usage", async (you) => {
