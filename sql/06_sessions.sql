@@ -190,8 +190,9 @@ begin
 
   replay := shell.fork_session(first_command.user_id, first_command.id);
   update shell.environments as e
-  set replay_of = replay_session.environment_id, name = format('replay of %s', left(replay_session.environment_id::text, 8))
-  where e.id = replay;
+  set replay_of = replay_session.environment_id, name = left('replay of ' || o.name, 64)
+  from shell.environments as o
+  where e.id = replay and o.id = replay_session.environment_id;
 
   insert into shell.commands
     (user_id, environment_id, command, action, limits, replay_of, cwd_snapshot, env_snapshot, shell_state_snapshot)

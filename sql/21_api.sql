@@ -147,6 +147,23 @@ end
 $$;
 comment on function shell_api.create_session(text, uuid) is 'A further session; returns its id.';
 
+create function shell_api.rename_session(environment_id uuid, name text) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform shell.require_visible_session(rename_session.environment_id);
+  update shell.environments as e set name = rename_session.name where e.id = rename_session.environment_id;
+exception when check_violation or not_null_violation then
+  raise exception using
+    errcode = 'PS023',
+    message = 'no session can have this name',
+    hint = 'Give it 1 to 64 characters, none of them a control character.';
+end
+$$;
+comment on function shell_api.rename_session(uuid, text) is
+  'Gives a session another name, which need not be the only one of its kind. Raises PS023 for what is no name.';
+
 create function shell_api.fork_session(
   source_command_id bigint, user_id uuid default null, after boolean default false
 ) returns uuid
@@ -313,6 +330,21 @@ as $$
     and s.revoked_at is null
 $$;
 comment on function shell_api.sign_out() is 'Ends the session that the request''s token was made of.';
+
+create function shell_api.sign_out_everywhere() returns int
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  with ended as (
+    update shell.user_sessions as s set revoked_at = clock_timestamp()
+    where s.user_id = shell.current_user_id() and s.kind = 'session' and s.revoked_at is null
+      and s.expires_at > clock_timestamp()
+    returning s.id
+  )
+  select count(*)::int from ended
+$$;
+comment on function shell_api.sign_out_everywhere() is
+  'Ends all sessions of the user, this one too, and returns how many; programs'' tokens stay.';
 
 create function shell_api.exchange_token(token text) returns json
 language plpgsql security definer

@@ -4,21 +4,13 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, Parser};
 use confine::cgroup::Setting;
 use confine::{Level, SomeLimits};
+use daemon::log::Log;
 use tokio_postgres::config::Host;
 
 use crate::error::Error;
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
 
 /// How commands are confined.
 #[derive(Debug, Clone, Args)]
@@ -126,18 +118,8 @@ pub struct Config {
     #[arg(long, env = "PG_SHELL_ALLOW_POSTGRES_USER")]
     pub allow_postgres_user: bool,
 
-    /// How log lines look.
-    #[arg(long, env = "PG_SHELL_LOG_FORMAT", value_enum, default_value = "text")]
-    pub log_format: LogFormat,
-
-    /// What is logged, in the syntax of tracing's EnvFilter.
-    #[arg(
-        long,
-        env = "PG_SHELL_LOG",
-        value_name = "FILTER",
-        default_value = "info"
-    )]
-    pub log: String,
+    #[command(flatten)]
+    pub log: Log,
 }
 
 /// A positive number of seconds, fractions allowed.

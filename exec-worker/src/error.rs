@@ -48,7 +48,7 @@ pub enum Error {
         hint: &'static str,
     },
     /// The database refused something, or is gone.
-    #[error("database: {}", describe(.0))]
+    #[error("database: {}", daemon::describe(.0))]
     Database(#[from] tokio_postgres::Error),
     /// A session's files cannot be read or kept.
     #[error("{0}")]
@@ -86,13 +86,4 @@ pub fn is_connection(e: &tokio_postgres::Error) -> bool {
     let not_ready =
         |code: &str| code.starts_with("08") || code.starts_with("57P") || code.starts_with("53");
     e.is_closed() || e.code().is_none_or(|code| not_ready(code.code()))
-}
-
-/// An error with its cause: tokio-postgres says only "db error" by itself.
-pub fn describe(e: &tokio_postgres::Error) -> String {
-    match (e.as_db_error(), std::error::Error::source(e)) {
-        (Some(db), _) => format!("{} (SQLSTATE {})", db.message(), db.code().code()),
-        (None, Some(source)) => format!("{e}: {source}"),
-        (None, None) => e.to_string(),
-    }
 }

@@ -10,20 +10,17 @@ mod execute;
 mod groups;
 mod held;
 mod home;
-mod shutdown;
 mod trial;
 mod worker;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use daemon::shutdown::{self, Shutdown};
 
-use config::{Config, LogFormat};
+use config::Config;
 use doctor::{DOCTOR, Doctor};
 use error::Error;
-use shutdown::Shutdown;
 use worker::Worker;
 
 fn main() -> ExitCode {
@@ -32,7 +29,11 @@ fn main() -> ExitCode {
         return Doctor::parse_from(arguments).run();
     }
     let config = Config::parse();
-    if let Err(e) = log_to_stderr(&config) {
+    if let Err(problem) = config.log.start() {
+        let e = Error::Setting {
+            name: "log",
+            problem,
+        };
         eprintln!("exec-worker: {e}");
         return ExitCode::from(e.exit_code());
     }
@@ -45,42 +46,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn log_to_stderr(config: &Config) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(&config.log).map_err(|e| Error::Setting {
-        name: "log",
-        problem: e.to_string(),
-    })?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    match config.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
-}
-
 fn run(config: Config) -> Result<(), Error> {
-    hide();
+    daemon::hide();
+    let system = |what| move |source| Error::System { what, source };
     // One thread: its work is waiting, and a second one would only add hops between them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| Error::System {
-            what: "starting the runtime",
-            source,
-        })?;
+        .map_err(system("starting the runtime"))?;
     runtime.block_on(async {
-        let shutdown = Shutdown::on_signals()?;
+        let shutdown = Shutdown::on_signals().map_err(system("watching for signals"))?;
         Worker::new(config)?.run(shutdown).await
     })
-}
-
-/// Other processes of this user may not look into this one, which knows the way to the database.
-fn hide() {
-    if let Err(e) = nix::sys::prctl::set_dumpable(false) {
-        tracing::warn!(error = %e, "cannot become undumpable");
-    }
 }

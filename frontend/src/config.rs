@@ -5,16 +5,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use axum::http::{HeaderValue, Uri};
-use clap::{Parser, ValueEnum};
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
+use clap::Parser;
+use daemon::log::Log;
 
 /// Serves the terminal page, answers `/rpc/*` as PostgREST does, and streams what running commands print.
 #[derive(Debug, Clone, Parser)]
@@ -120,18 +112,8 @@ pub struct Config {
     #[arg(long, env = "PG_SHELL_TRUST_PROXY")]
     pub trust_proxy: bool,
 
-    /// How log lines look.
-    #[arg(long, env = "PG_SHELL_LOG_FORMAT", value_enum, default_value = "text")]
-    pub log_format: LogFormat,
-
-    /// What is logged, in the syntax of tracing's EnvFilter.
-    #[arg(
-        long,
-        env = "PG_SHELL_LOG",
-        value_name = "FILTER",
-        default_value = "info"
-    )]
-    pub log: String,
+    #[command(flatten)]
+    pub log: Log,
 }
 
 impl Config {

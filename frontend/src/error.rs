@@ -18,7 +18,7 @@ pub enum Error {
         problem: String,
     },
     /// The database refused something, or is gone.
-    #[error("database: {}", describe(.0))]
+    #[error("database: {}", daemon::describe(.0))]
     Database(#[from] tokio_postgres::Error),
     /// No connection was to be had.
     #[error("database: {0}")]
@@ -260,15 +260,6 @@ fn whole_response(message: &str, detail: Option<&str>) -> Refusal {
         details: text("details"),
         hint: text("hint"),
         headers,
-    }
-}
-
-/// An error with its cause: tokio-postgres says only "db error" by itself.
-pub fn describe(e: &tokio_postgres::Error) -> String {
-    match (e.as_db_error(), std::error::Error::source(e)) {
-        (Some(db), _) => format!("{} (SQLSTATE {})", db.message(), db.code().code()),
-        (None, Some(source)) => format!("{e}: {source}"),
-        (None, None) => e.to_string(),
     }
 }
 

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use serde_json::{Value, json};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::cast::Cast;
 use crate::db::{Db, Reading, Scope};
 use crate::error::Error;
 use crate::sql::Sql;
@@ -50,9 +50,6 @@ const COLUMNS: &[&str] = &[
     "attempt",
 ];
 
-/// A player passes over longer pauses.
-const LONGEST_PAUSE_SECONDS: u32 = 2;
-
 impl Format {
     /// `csv`, `json`, `cast`.
     pub fn parse(name: &str) -> Option<Format> {
@@ -77,7 +74,10 @@ impl Format {
         sql.push("select ");
         match self {
             Format::Csv => {
-                let columns: Vec<_> = COLUMNS.iter().map(|name| format!("c.{name}::text")).collect();
+                let columns: Vec<_> = COLUMNS
+                    .iter()
+                    .map(|name| format!("c.{name}::text"))
+                    .collect();
                 sql.push(&columns.join(", "));
             }
             Format::Json => {
@@ -85,16 +85,7 @@ impl Format {
                 sql.push("row_to_json(r)::text from (select ");
                 sql.push(&columns.join(", "));
             }
-            // What runs is told with its own times; of what has ended only these two are kept.
-            Format::Cast => sql.push(
-                "json_build_object(
-                   'command', c.command, 'cwd', c.cwd_snapshot, 'output', c.output,
-                   'begin', extract(epoch from coalesce(c.started_at, c.submitted_at)),
-                   'end', extract(epoch from c.finished_at),
-                   'chunks', (
-                     select json_agg(json_build_array(extract(epoch from o.written_at), o.data) order by o.seq)
-                     from shell.output_chunks as o where c.status = 'running' and o.command_id = c.id))::text",
-            ),
+            Format::Cast => Cast::columns(&mut sql),
         }
         sql.push(" from shell_api.command_log as c where c.environment_id = ");
         sql.value(session.to_string());
@@ -150,10 +141,7 @@ fn file(
 struct Writer {
     format: Format,
     rows: usize,
-    /// When a recording begins, in seconds since 1970.
-    begin: f64,
-    /// The time last written: times never go back.
-    last: f64,
+    cast: Cast,
 }
 
 impl Writer {
@@ -161,8 +149,7 @@ impl Writer {
         Writer {
             format,
             rows: 0,
-            begin: 0.0,
-            last: 0.0,
+            cast: Cast::default(),
         }
     }
 
@@ -186,7 +173,7 @@ impl Writer {
             }
             Format::Cast => {
                 let command = serde_json::from_str(row.try_get(0)?).unwrap_or_default();
-                Ok(self.recorded(&command))
+                Ok(self.cast.command(&command))
             }
         }
     }
@@ -196,51 +183,10 @@ impl Writer {
             (Format::Json, 0) => "[]\n".into(),
             (Format::Json, _) => "]\n".into(),
             (Format::Csv, 0) => format!("{}\r\n", COLUMNS.join(",")),
-            (Format::Cast, 0) => header(0.0),
+            (Format::Cast, _) => self.cast.end(),
             _ => String::new(),
         }
     }
-
-    fn recorded(&mut self, command: &Value) -> String {
-        let text = |key: &str| command[key].as_str().unwrap_or_default();
-        let time = |key: &str| command[key].as_f64();
-        let mut lines = String::new();
-        let begin = time("begin").unwrap_or(self.begin);
-        if self.rows == 1 {
-            self.begin = begin;
-            lines.push_str(&header(begin));
-        }
-        let prompt = format!("\x1b[1;34m{}\x1b[0m $ {}\n", text("cwd"), text("command"));
-        self.event(&mut lines, begin, &prompt);
-        for chunk in command["chunks"].as_array().into_iter().flatten() {
-            let at = chunk[0].as_f64().unwrap_or(begin);
-            self.event(&mut lines, at, chunk[1].as_str().unwrap_or_default());
-        }
-        self.event(&mut lines, time("end").unwrap_or(begin), text("output"));
-        lines
-    }
-
-    fn event(&mut self, lines: &mut String, at: f64, text: &str) {
-        if text.is_empty() {
-            return;
-        }
-        self.last = self.last.max(at - self.begin);
-        // A terminal goes down at \n, and to the left at \r.
-        let text = text.replace('\n', "\r\n");
-        let _ = writeln!(
-            lines,
-            "{}",
-            json!([(self.last * 1e6).round() / 1e6, "o", text])
-        );
-    }
-}
-
-fn header(begin: f64) -> String {
-    let header = json!({
-        "version": 2, "width": 80, "height": 24, "timestamp": begin as i64,
-        "idle_time_limit": LONGEST_PAUSE_SECONDS, "env": {"SHELL": "/bin/bash", "TERM": "xterm-256color"},
-    });
-    format!("{header}\n")
 }
 
 /// A line as RFC 4180 has it; null is empty, and an empty text is quoted.
@@ -270,32 +216,5 @@ mod tests {
     fn values_with_commas_quotes_and_line_ends() {
         let line = csv(&[Some("a"), None, Some(""), Some("b,\"c\"\n")]);
         assert_eq!(line, "a,,\"\",\"b,\"\"c\"\"\n\"\r\n");
-    }
-
-    #[test]
-    fn a_recording_has_a_header_and_times_that_grow() {
-        let mut writer = Writer::new(Format::Cast);
-        writer.rows = 1;
-        let one = json!({"command": "ls", "cwd": "/", "output": "a\nb\n", "begin": 100.0, "end": 100.5, "chunks": null});
-        let text = writer.recorded(&one);
-        let lines: Vec<Value> = text
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
-        assert_eq!(lines[0]["version"], 2);
-        assert_eq!(lines[0]["timestamp"], 100);
-        assert_eq!(lines[2], json!([0.5, "o", "a\r\nb\r\n"]));
-        writer.rows = 2;
-        let early = json!({"command": "x", "cwd": "/", "output": null, "begin": 99.0, "end": null, "chunks": [[101.0, "y"]]});
-        let text = writer.recorded(&early);
-        let times: Vec<f64> = text
-            .lines()
-            .map(|l| {
-                serde_json::from_str::<Value>(l).unwrap()[0]
-                    .as_f64()
-                    .unwrap()
-            })
-            .collect();
-        assert_eq!(times, [0.5, 1.0]);
     }
 }

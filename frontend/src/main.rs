@@ -1,6 +1,7 @@
 //! pg-shell-web: the page, `/rpc/*`, and streams. See `--help`, and `server.rs` for the routes.
 
 mod assets;
+mod cast;
 mod catalogue;
 mod config;
 mod db;
@@ -14,26 +15,22 @@ mod metrics;
 mod page;
 mod rpc;
 mod server;
-mod shutdown;
 mod sign_in;
 mod sql;
 mod terminal;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use daemon::shutdown::{self, Shutdown};
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
 
-use config::{Config, LogFormat};
+use config::Config;
 use error::Error;
-use shutdown::Shutdown;
 
 fn main() -> ExitCode {
     let config = Config::parse();
-    let done = log_to_stderr(&config).and_then(|()| run(config));
-    match done {
+    match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("pg-shell-web: {e}");
@@ -42,25 +39,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn log_to_stderr(config: &Config) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(&config.log).map_err(|e| Error::Setting {
-        name: "log",
-        problem: e.to_string(),
-    })?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    match config.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
-}
-
 fn run(config: Config) -> Result<(), Error> {
-    hide();
+    config.log.start().map_err(|problem| Error::Setting {
+        name: "log",
+        problem,
+    })?;
+    daemon::hide();
     let system = |what| move |source| Error::System { what, source };
     // One thread for each two CPUs: most of the work is Postgres's.
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2));
@@ -70,7 +54,7 @@ fn run(config: Config) -> Result<(), Error> {
         .build()
         .map_err(system("starting the runtime"))?;
     runtime.block_on(async {
-        let shutdown = Shutdown::on_signals()?;
+        let shutdown = Shutdown::on_signals().map_err(system("watching for signals"))?;
         let listen = config.listen;
         let server = server::prepare(config, shutdown).await?;
         let listener = TcpListener::bind(listen)
@@ -83,11 +67,4 @@ fn run(config: Config) -> Result<(), Error> {
         tracing::info!("ready on http://{address}");
         server::run(listener, server).await
     })
-}
-
-/// Other processes of this user may not look into this one, which holds keys and the way to the database.
-fn hide() {
-    if let Err(e) = nix::sys::prctl::set_dumpable(false) {
-        tracing::warn!(error = %e, "cannot become undumpable");
-    }
 }

@@ -69,12 +69,17 @@ play("a phone", async (you) => {
   await page.getByRole("button", { name: "Cancel the running command" }).tap();
   await you.ended(long, "failed");
   await you.shot("phone");
-  for (const view of ["Sessions", "Audit", "Usage"]) {
-    await page.getByRole("link", { name: view, exact: true }).tap();
+  for (const view of ["Sessions", "Audit", "Usage", "Account"]) {
+    await page.getByRole("link", { name: view === "Account" ? you.user : view, exact: true }).tap();
     await page.getByRole("heading", { name: view, exact: true }).waitFor();
     await you.shot(`phone ${view}`);
     assert.ok(await fits(), view);
   }
+  await page.getByRole("link", { name: "Sessions", exact: true }).tap();
+  await page.getByRole("button", { name: "Replay" }).tap();
+  await page.getByText(/^1 of 2 repeated/).waitFor();
+  await you.shot("phone replay");
+  assert.ok(await fits(), "Replay");
 }, { viewport: { width: 375, height: 700 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 });
 
 const ground = (you) => you.page.evaluate(() => getComputedStyle(document.body).backgroundColor);
@@ -114,10 +119,17 @@ for (const colorScheme of ["light", "dark"]) {
     await page.getByRole("option").first().waitFor();
     await check("search");
     await page.keyboard.press("Escape");
-    for (const view of ["Sessions", "Audit", "Usage"]) {
-      await page.getByRole("link", { name: view, exact: true }).click();
+    for (const view of ["Audit", "Usage", "Account", "Sessions"]) {
+      await page.getByRole("link", { name: view === "Account" ? you.user : view, exact: true }).click();
       await page.getByRole("heading", { name: view, exact: true }).waitFor();
       await check(view);
     }
+    await page.getByRole("button", { name: "Rename" }).click();
+    await check("rename");
+    await page.keyboard.press("Escape");
+    await page.getByRole("button", { name: "Replay" }).click();
+    await page.locator("#verdict").getByText("The command did the same.").waitFor();
+    await page.locator("summary").click();
+    await check("replay");
   }, { colorScheme, signIn: false, script: AXE });
 }

@@ -11,7 +11,7 @@ export const PATIENCE = 60_000;
 export const URL_OF_SERVER = process.env.PG_SHELL_URL;
 const PSQL = JSON.parse(process.env.PG_SHELL_PSQL ?? '["psql"]');
 const SHOTS = process.env.PG_SHELL_ARTIFACTS ?? "../../target/screenshots";
-const PASSWORD = "correct horse battery";
+export const PASSWORD = "correct horse battery";
 
 let browser;
 after(() => browser?.close());

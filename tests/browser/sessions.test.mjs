@@ -62,8 +62,8 @@ play("forks and their tree", async (you) => {
   assert.equal(await tree.locator("ul li").filter({ hasText: "from command" }).count(), 2);
   await you.shot("session tree");
   await tree.getByRole("button", { name: "Replay" }).first().click();
-  await you.page.waitForURL(/\/session\//);
-  await you.page.locator(".command[data-status=done]").nth(2).waitFor();
+  await you.page.waitForURL(/\/replay\//);
+  await you.page.locator("#verdict").getByText("All 3 did the same.").waitFor();
 });
 
 play("a session that is not there", async (you) => {

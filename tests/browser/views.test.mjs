@@ -38,15 +38,22 @@ play("the audit log, its filters and files", async (you) => {
 
 play("a recording", async (you) => {
   await you.does("echo to be recorded");
+  await you.does(String.raw`for i in 1 2 3; do printf '\rstep %d of 3' $i; sleep 0.4; done; echo`);
   await you.page.getByText("Session", { exact: true }).click();
   const cast = await downloaded(you.page, you.page.getByRole("link", { name: "asciicast" }));
   assert.equal(JSON.parse(cast.split("\n")[0]).version, 2);
   assert.match(cast, /to be recorded/);
+  // What was written over has its time, too.
+  const steps = cast.split("\n").slice(1, -1).map((line) => JSON.parse(line)).filter(([, , text]) => text.startsWith("step"));
+  assert.equal(steps.length, 3);
+  assert.ok(steps[2][0] - steps[0][0] > 0.4, cast);
+  await you.page.getByText("Session", { exact: true }).click();
   await you.page.getByRole("link", { name: "Recording" }).click();
   const player = you.page.locator(".ap-player");
   await player.waitFor();
   await player.click();
   await you.page.getByText("to be recorded").last().waitFor();
+  await player.getByText("step 3 of 3").waitFor();
   await you.shot("recording");
 });
 

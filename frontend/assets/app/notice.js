@@ -1,4 +1,5 @@
 // What went wrong, in the words of the server, at the top of the page; and what a screen reader is told.
+import { sentence } from "./sentence.js";
 
 export function notice(text) {
   const box = document.getElementById("notice");
@@ -14,7 +15,7 @@ function reason(request) {
   if (request.status === 401) return "You are signed out. Reload the page to sign in again.";
   try {
     const { message, hint } = JSON.parse(request.responseText);
-    return hint ? `${message}. ${hint}` : message;
+    return hint ? `${sentence(message)} ${hint}` : sentence(message);
   } catch {
     return `The server answered ${request.status} ${request.statusText}.`;
   }

@@ -1,4 +1,6 @@
 // Signing in without a page between: what is wrong is said beside the fields.
+import { sentence } from "./sentence.js";
+
 const form = document.getElementById("sign-in");
 const problem = document.getElementById("problem");
 
@@ -24,7 +26,3 @@ form.addEventListener("submit", async (event) => {
   }
   button.disabled = false;
 });
-
-function sentence(text) {
-  return `${text[0].toUpperCase()}${text.slice(1).replace(/\.?$/, ".")}`;
-}

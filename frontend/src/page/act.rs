@@ -1,20 +1,100 @@
-//! What the page's buttons do.
+//! What the page's buttons and forms do.
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use uuid::Uuid;
+use axum::routing::post;
+use serde_json::Value;
 
 use super::terminal::one;
-use super::visit::{Visit, fragment, go};
+use super::visit::{Visit, fragment, go, missing};
 use crate::error::{Error, Refusal};
 use crate::server::Server;
 use crate::sql::{Sql, Text};
 
+/// What one call does to the thing whose id is in the address.
+struct Deed {
+    path: &'static str,
+    /// A query of one row; the id is `$1`.
+    call: &'static str,
+    then: Then,
+}
+
+/// What the page does once it is done.
+#[derive(Clone, Copy)]
+enum Then {
+    /// Nothing.
+    Stay,
+    /// It shows the command whose id was answered.
+    Show,
+    /// It goes to what was answered, below this address.
+    Go(&'static str),
+}
+
+const DEEDS: &[Deed] = &[
+    Deed {
+        path: "/page/again/{command_id}",
+        call: "select shell_api.submit_command(command => l.command, environment_id => l.environment_id)::text
+               from shell_api.command_log as l where l.id = $1::bigint",
+        then: Then::Show,
+    },
+    Deed {
+        path: "/page/cancel/{command_id}",
+        call: "select shell_api.cancel_command(command_id => $1::bigint)::text",
+        then: Then::Stay,
+    },
+    Deed {
+        path: "/page/fork/{command_id}",
+        call: "select to_json(shell_api.fork_session(source_command_id => $1::bigint))::text",
+        then: Then::Go("/session/"),
+    },
+    Deed {
+        path: "/page/fork-after/{command_id}",
+        call: "select to_json(shell_api.fork_session(source_command_id => $1::bigint, after => true))::text",
+        then: Then::Go("/session/"),
+    },
+    Deed {
+        path: "/page/replay/{environment_id}",
+        call: "select to_json(shell_api.replay_session(environment_id => $1::uuid))::text",
+        then: Then::Go("/replay/"),
+    },
+];
+
+pub fn routes() -> Router<Arc<Server>> {
+    let router = Router::new()
+        .route("/page/run", post(run))
+        .route("/page/session", post(create))
+        .route("/page/rename/{environment_id}", post(rename));
+    DEEDS.iter().fold(router, |router, deed| {
+        let handler = async move |State(server), Path(id), request| {
+            fragment(server, request, async |visit| {
+                perform(deed, visit, id).await
+            })
+            .await
+        };
+        router.route(deed.path, post(handler))
+    })
+}
+
+async fn perform(deed: &Deed, visit: Visit<'_>, id: String) -> Result<Response, Error> {
+    let sql = Sql {
+        text: deed.call.into(),
+        parameters: vec![id.into()],
+    };
+    let answer: Value = visit.act(&sql).await?;
+    match (deed.then, answer) {
+        (Then::Stay, _) => Ok(StatusCode::NO_CONTENT.into_response()),
+        (Then::Show, Value::Number(id)) => one(&visit, id.to_string(), false).await,
+        (Then::Go(below), Value::String(id)) => Ok(go(&format!("{below}{id}"))),
+        (Then::Show | Then::Go(_), _) => Err(missing("command")),
+    }
+}
+
 /// Submits what was typed. The first command of all makes the session: then that is where to go.
-pub async fn run(State(server): State<Arc<Server>>, request: Request) -> Response {
+async fn run(State(server): State<Arc<Server>>, request: Request) -> Response {
     fragment(server, request, async |visit| {
         let session = visit.field("environment_id");
         let Some(command) = visit.field("command") else {
@@ -40,61 +120,8 @@ pub async fn run(State(server): State<Arc<Server>>, request: Request) -> Respons
     .await
 }
 
-/// Submits a command again, in its session.
-pub async fn again(
-    State(server): State<Arc<Server>>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
-    fragment(server, request, async |visit| {
-        let mut sql = Sql::default();
-        sql.push(
-            "select shell_api.submit_command(command => l.command, environment_id => l.environment_id)::text
-             from shell_api.command_log as l where l.id = ",
-        );
-        sql.value(id);
-        sql.push("::bigint");
-        let id: Option<i64> = visit.act(&sql).await?;
-        one(&visit, id.ok_or_else(|| super::visit::missing("command"))?.to_string(), false).await
-    })
-    .await
-}
-
-pub async fn cancel(
-    State(server): State<Arc<Server>>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
-    fragment(server, request, async |visit| {
-        let mut sql = Sql::default();
-        sql.push("select shell_api.cancel_command(command_id => ");
-        sql.value(id);
-        sql.push("::bigint)::text");
-        let _: bool = visit.act(&sql).await?;
-        Ok(StatusCode::NO_CONTENT.into_response())
-    })
-    .await
-}
-
-pub async fn fork(
-    State(server): State<Arc<Server>>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
-    fragment(server, request, async |visit| {
-        let mut sql = Sql::default();
-        sql.push("select to_json(shell_api.fork_session(source_command_id => ");
-        sql.value(id);
-        sql.push("::bigint, after => ");
-        sql.value(visit.parameter("after").unwrap_or_else(|| "false".into()));
-        sql.push("::boolean))::text");
-        into(visit, sql).await
-    })
-    .await
-}
-
 /// A further session, named by its number.
-pub async fn create(State(server): State<Arc<Server>>, request: Request) -> Response {
+async fn create(State(server): State<Arc<Server>>, request: Request) -> Response {
     fragment(server, request, async |visit| {
         let mut sql = Sql::default();
         sql.push(
@@ -102,28 +129,26 @@ pub async fn create(State(server): State<Arc<Server>>, request: Request) -> Resp
                select count(*) + 1 from shell_api.sessions as s
                where s.user_id = (select shell.current_user_id()))))::text",
         );
-        into(visit, sql).await
+        let id: String = visit.act(&sql).await?;
+        Ok(go(&format!("/session/{id}")))
     })
     .await
 }
 
-pub async fn replay(
+async fn rename(
     State(server): State<Arc<Server>>,
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
     fragment(server, request, async |visit| {
         let mut sql = Sql::default();
-        sql.push("select to_json(shell_api.replay_session(environment_id => ");
+        sql.push("select 'true' from shell_api.rename_session(environment_id => ");
         sql.value(id);
-        sql.push("::uuid))::text");
-        into(visit, sql).await
+        sql.push("::uuid, name => ");
+        sql.value(Text(visit.field("name")));
+        sql.push(")");
+        let _: bool = visit.act(&sql).await?;
+        Ok(StatusCode::NO_CONTENT.into_response())
     })
     .await
-}
-
-/// Makes a session, and goes there.
-async fn into(visit: Visit<'_>, sql: Sql) -> Result<Response, Error> {
-    let id: Uuid = visit.act(&sql).await?;
-    Ok(go(&format!("/session/{id}")))
 }

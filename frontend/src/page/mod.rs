@@ -1,10 +1,12 @@
 //! The page: whole views, and the fragments that htmx puts into them. All of it is made by templates that escape.
 
+mod account;
 mod act;
 mod audit;
 mod model;
 mod plot;
 mod recording;
+mod replay;
 mod sessions;
 mod terminal;
 mod usage;
@@ -15,7 +17,7 @@ use std::sync::{Arc, LazyLock};
 
 use askama::Template;
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::get;
 
 use crate::assets::Assets;
 use crate::server::Server;
@@ -23,12 +25,16 @@ use crate::server::Server;
 /// Loaded with the first answer, not one after the other.
 const MODULES: &[&str] = &[
     "app/colours.js",
+    "app/menu.js",
     "app/notice.js",
     "app/output.js",
     "app/prompt.js",
+    "app/rename.js",
     "app/scrolling.js",
     "app/search.js",
+    "app/sentence.js",
     "app/stream.js",
+    "app/swaps.js",
     "app/terminal.js",
     "app/theme-switch.js",
     "app/times.js",
@@ -63,12 +69,9 @@ pub fn routes() -> Router<Arc<Server>> {
         .route("/page/history", get(terminal::history))
         .route("/page/earlier/{environment_id}", get(terminal::earlier))
         .route("/page/command/{command_id}", get(terminal::command))
-        .route("/page/run", post(act::run))
-        .route("/page/again/{command_id}", post(act::again))
-        .route("/page/cancel/{command_id}", post(act::cancel))
-        .route("/page/fork/{command_id}", post(act::fork))
-        .route("/page/session", post(act::create))
-        .route("/page/replay/{environment_id}", post(act::replay))
+        .merge(account::routes())
+        .merge(act::routes())
+        .merge(replay::routes())
 }
 
 /// What every view shows around itself.

@@ -52,6 +52,45 @@ pub fn place(path: &str) -> String {
     }
 }
 
+/// A program and its system, by what it says of itself; the first word of that where it is no browser.
+pub fn program(user_agent: &str) -> String {
+    // Browsers name those that they want to be taken for, too: the most particular name counts.
+    const BROWSERS: &[(&str, &str)] = &[
+        ("Edg", "Edge"),
+        ("OPR/", "Opera"),
+        ("SamsungBrowser/", "Samsung Internet"),
+        ("Firefox/", "Firefox"),
+        ("FxiOS/", "Firefox"),
+        ("CriOS/", "Chrome"),
+        ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"),
+    ];
+    const SYSTEMS: &[(&str, &str)] = &[
+        ("Android", "Android"),
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Windows", "Windows"),
+        ("Mac OS X", "macOS"),
+        ("CrOS", "ChromeOS"),
+        ("Linux", "Linux"),
+    ];
+    let known = |names: &[(&str, &'static str)]| {
+        let mut names = names.iter();
+        names
+            .find(|(mark, _)| user_agent.contains(mark))
+            .map(|(_, name)| *name)
+    };
+    match (known(BROWSERS), known(SYSTEMS)) {
+        (Some(browser), Some(system)) => format!("{browser} on {system}"),
+        (Some(browser), None) => browser.into(),
+        (None, _) => user_agent
+            .split_whitespace()
+            .next()
+            .unwrap_or("Unknown program")
+            .replace('/', " "),
+    }
+}
+
 /// The time of day, UTC, of a timestamp as JSON has it: until the page's script has put the reader's own.
 pub fn clock(timestamp: &str) -> &str {
     timestamp.get(11..19).unwrap_or(timestamp)
@@ -93,6 +132,33 @@ mod tests {
         );
         assert_eq!(number(1_234_567), "1\u{202f}234\u{202f}567");
         assert_eq!((number(0), number(-12)), ("0".into(), "−12".into()));
+    }
+
+    #[test]
+    fn programs() {
+        let rows = [
+            (
+                "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+                "Firefox on Linux",
+            ),
+            (
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Safari/537.36 Edg/140.0",
+                "Edge on Windows",
+            ),
+            (
+                "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Mobile Safari/537.36",
+                "Chrome on Android",
+            ),
+            (
+                "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Safari/605.1.15",
+                "Safari on macOS",
+            ),
+            ("curl/8.5.0", "curl 8.5.0"),
+            ("", "Unknown program"),
+        ];
+        for (agent, name) in rows {
+            assert_eq!(program(agent), name);
+        }
     }
 
     #[test]

@@ -1,18 +1,16 @@
-//! Soft, then hard: the first signal lets what runs finish, the second ends it.
+//! Soft, then hard: the first signal lets what is being done finish, the second ends it.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::error::Error;
-
-/// How far the worker is on its way out.
+/// How far the daemon is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Not at all.
     Work,
-    /// It claims no more, and leaves when what runs has ended.
+    /// It begins nothing more, and leaves when what it does has ended.
     Soft,
-    /// It ends what runs, and leaves.
+    /// It ends what it does, and leaves.
     Hard,
 }
 
@@ -26,18 +24,10 @@ impl Shutdown {
     /// Follows SIGTERM and SIGINT.
     ///
     /// # Errors
-    /// [`Error::System`] where handlers cannot be installed.
-    pub fn on_signals() -> Result<Shutdown, Error> {
-        let install = |kind| {
-            signal(kind).map_err(|source| Error::System {
-                what: "watching for signals",
-                source,
-            })
-        };
-        let (mut term, mut int) = (
-            install(SignalKind::terminate())?,
-            install(SignalKind::interrupt())?,
-        );
+    /// The system's, where handlers cannot be installed.
+    pub fn on_signals() -> std::io::Result<Shutdown> {
+        let mut term = signal(SignalKind::terminate())?;
+        let mut int = signal(SignalKind::interrupt())?;
         let (sender, stage) = watch::channel(Stage::Work);
         tokio::spawn(async move {
             for next in [Stage::Soft, Stage::Hard] {
