@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::io;
 
+use daemon::describe;
 use files::{Cache, Chunk, ChunkSource, Entry, Hash, Kind, Stack};
 use tokio::runtime::Handle;
 use tokio_postgres::{Row, Statement};
 
 use super::connection::Connection;
-use crate::error::{Error, describe};
+use crate::error::Error;
 
 /// Restores a tree as one layer.
 pub(super) fn restore(

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use daemon::describe;
 use files::{Cache, Change, Content, Entry, Hash, Kind, Stack, read_upper};
 use serde::Serialize;
 use tokio::runtime::Handle;
@@ -12,7 +13,7 @@ use tokio_postgres::types::{Json, ToSql};
 
 use super::connection::Connection;
 use crate::command::Lease;
-use crate::error::{Error, describe};
+use crate::error::Error;
 
 /// Chunks go to the database when there are so many bytes of them.
 const BATCH_BYTES: usize = 2 << 20;
