@@ -181,7 +181,7 @@ fn nobody_sees_the_layers_or_the_upper_folder() {
     for launcher in &layers.launchers {
         let ran = session(&layers, &["1"]).run_by(
             launcher,
-            "ls -A /run /srv; cat /run/layers/2/another_s; ls /run/own; echo x >/run/x; umount /run;
+            "ls -A /run /var/empty; cat /run/layers/2/another_s; ls /run/own; echo x >/run/x; umount /run;
              find / -name another_s 2>/dev/null; find / -name mine 2>/dev/null; find / -path /proc -prune -o -name layers -print 2>/dev/null",
         );
         let text = ran.text();

@@ -23,7 +23,7 @@ while (<$table>) {
     denied("chmod $mount", chmod 0777, $mount) if $mount ne '/';
     denied("utime $mount", utime 1, 1, $mount);
     next if $mount eq '/proc';
-    opendir(my $d, $mount); my ($entry) = grep { !/^\.\.?$/ } readdir $d; $entry = "$mount/$entry";
+    opendir(my $d, $mount); my ($entry) = grep { !/^\.\.?$/ } readdir $d; $entry = "$mount/" . ($entry // "attack");
     denied("rename $entry", rename $entry, '/tmp/stolen'); denied("unlink $entry", unlink $entry);
     denied("chmod $entry", chmod 0777, $entry); denied("link $entry", link $entry, '/tmp/stolen');
   } elsif ($mount !~ m{^/dev/}) {

@@ -29,7 +29,7 @@ pub(super) const UPPER: &str = "/run/own/0";
 /// A folder that overlayfs works in.
 pub(super) const WORK: &str = "/run/own/work";
 /// A folder of the read-only root with nothing in it.
-pub(super) const EMPTY: &str = "/srv";
+pub(super) const EMPTY: &str = "/var/empty";
 
 /// The folder that the caller has named, if any.
 pub(super) fn folder_of_layers() -> Option<PathBuf> {

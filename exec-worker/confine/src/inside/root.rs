@@ -114,7 +114,17 @@ fn build() -> io::Result<()> {
     tmpfs("/tmp", "mode=0755,size=1m,nr_inodes=1k").map_err(about("the root"))?;
     chdir("/tmp")?;
     for folder in [
-        "etc", "etc/ssl", "dev", "dev/shm", "proc", "home", "run", "srv", "tmp", "var", "old",
+        "etc",
+        "etc/ssl",
+        "dev",
+        "dev/shm",
+        "proc",
+        "home",
+        "run",
+        "tmp",
+        "var",
+        "var/empty",
+        "old",
     ] {
         fs::create_dir(folder).map_err(about(folder))?;
     }
