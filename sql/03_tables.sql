@@ -163,7 +163,7 @@ create table shell.commands (
   duration interval,
   cpu_time interval,
   peak_memory_bytes bigint,
-  worker_id bigint references shell.workers (id),
+  worker_id bigint,
   attempt int not null default 0,
   cancel_requested_at timestamptz,
   replay_of bigint,
@@ -224,7 +224,8 @@ comment on column shell.commands.finished_at is 'When it ended.';
 comment on column shell.commands.duration is 'From start to end, by the worker''s monotonic clock.';
 comment on column shell.commands.cpu_time is 'User and system time of every process it ran.';
 comment on column shell.commands.peak_memory_bytes is 'Resident size of its largest process at its largest.';
-comment on column shell.commands.worker_id is 'The worker that holds it, or finished it.';
+comment on column shell.commands.worker_id is
+  'The worker that holds it, or finished it. No foreign key: each claim would look for its worker and lock it.';
 comment on column shell.commands.attempt is
   'How many times it was claimed. With worker_id this is the lease: a write-back under an older one is refused.';
 comment on column shell.commands.cancel_requested_at is 'When cancel_command asked its worker to end it.';

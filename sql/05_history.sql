@@ -49,7 +49,6 @@ select pg_catalog.pg_extension_config_dump('shell.removed_commands', '');
 -- is chained by the next command that runs.
 create function shell.hash_before(environment_id uuid, command_id bigint) returns bytea
 language plpgsql stable
-set search_path = pg_catalog, pg_temp
 as $$
 declare
   before record;
@@ -126,9 +125,6 @@ comment on function shell.command_hash(shell.commands, bytea, bytea) is
 
 create function shell.chain_command() returns trigger
 language plpgsql
-set search_path = pg_catalog, pg_temp
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
 as $$
 declare
   left_tree constant bigint := coalesce(new.tree_after, new.tree_id);

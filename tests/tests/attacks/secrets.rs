@@ -23,7 +23,7 @@ fn files_of_the_host() {
         bash(
             "folders that the root does not have",
             "cd /; ls -A | grep -vxE 'bin|dev|etc|home|lib|lib32|lib64|libx32|proc|run|sbin|tmp|usr|var'
-             ls -A run; ls -A home | grep -vx sandbox; ls -A var | grep -vx tmp; ls -A home/sandbox; ls -A tmp
+             ls -A run; ls -A home | grep -vx sandbox; ls -A var | grep -vxE 'tmp|empty'; ls -A var/empty; ls -A home/sandbox; ls -A tmp
              ls -A dev | grep -vxE 'fd|full|null|random|shm|stderr|stdin|stdout|urandom|zero'
              denied ls /root /sys /boot /mnt /srv /opt /media",
         ),
