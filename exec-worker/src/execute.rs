@@ -78,6 +78,9 @@ impl Executor {
     /// Makes what the next launch needs ahead of it.
     pub fn prepare(&self) {
         self.launcher.prepare();
+        if let Some(files) = &self.files {
+            files.settle();
+        }
     }
 
     fn spent(&self) -> MutexGuard<'_, Vec<Running>> {

@@ -14,8 +14,8 @@ mod store;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use confine::Pin;
@@ -43,6 +43,8 @@ pub struct Files {
     folder: PathBuf,
     pool: Pool,
     worker: AtomicI64,
+    /// Trees that were stored since the last time there was nothing to do.
+    stored: Mutex<Vec<i64>>,
 }
 
 /// What a command begins with.
@@ -79,6 +81,7 @@ impl Files {
             folder,
             pool: Pool::new(database),
             worker: AtomicI64::new(0),
+            stored: Mutex::default(),
         })
     }
 
@@ -90,6 +93,28 @@ impl Files {
     /// From now on this worker's leases count.
     pub fn serve(&self, worker: i64) {
         self.worker.store(worker, Ordering::Relaxed);
+    }
+
+    fn stored(&self) -> MutexGuard<'_, Vec<i64>> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// While there is nothing else to do: merges the layers of what was stored lately, which the next command of
+    /// its session would wait for.
+    pub fn settle(&self) {
+        let trees = std::mem::take(&mut *self.stored());
+        if trees.is_empty() {
+            return;
+        }
+        let cache = self.cache.clone();
+        spawn_blocking(move || {
+            for tree in trees {
+                if let Err(e) = cache.settle(tree) {
+                    warn!(tree, error = %e, "the cache is damaged; the tree is fetched again");
+                    cache.forget(tree);
+                }
+            }
+        });
     }
 
     /// Closes connections that nobody has used lately.
@@ -171,9 +196,11 @@ impl Files {
         })
         .await?;
         self.pool.put(connection);
-        if let (Err(Error::Files(_)), Some(tree)) = (&stored, begun.tree) {
+        match (&stored, begun.tree) {
+            (Ok(Stored::Tree { id, .. }), _) => self.stored().push(*id),
             // It may be the cache; whatever it is, the next command does without.
-            self.cache.forget(tree);
+            (Err(Error::Files(_)), Some(tree)) => self.cache.forget(tree),
+            _ => {}
         }
         stored
     }
