@@ -29,6 +29,12 @@ pub enum Error {
         /// How many they may hold.
         limit: u64,
     },
+    /// The names in a change are longer than they may be.
+    #[error("the paths of what was changed have more than {limit} bytes together")]
+    TooLongNames {
+        /// How many they may have.
+        limit: u64,
+    },
     /// Who takes chunks failed.
     #[error("storing a chunk: {0}")]
     Sink(#[source] io::Error),
