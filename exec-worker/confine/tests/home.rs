@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use common::host::give;
 use common::{Ran, Session, path};
 use confine::{Ended, Launcher, Step};
 use tempfile::TempDir;
@@ -36,17 +37,6 @@ impl Layers {
             .create(&layer)
             .expect("a layer");
         layer
-    }
-}
-
-/// As a worker's, they belong to whom the sandbox's user is outside; where root launches, that is nobody.
-fn give(path: &Path) {
-    if nix::unistd::Uid::effective().is_root() {
-        let nobody = Some(65534);
-        std::os::unix::fs::lchown(path, nobody, nobody).expect("root may");
-        for entry in fs::read_dir(path).into_iter().flatten() {
-            give(&entry.expect("a name").path());
-        }
     }
 }
 
