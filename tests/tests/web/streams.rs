@@ -4,7 +4,7 @@ use pg_shell_tests::Event;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::harness::{all, ask, follow, lines, submit, text, user};
+use crate::harness::{PASSWORD, all, ask, follow, lines, submit, text, user};
 
 #[test]
 fn output_comes_as_it_is_printed() {
@@ -126,4 +126,85 @@ fn a_session_is_followed_from_command_to_command() {
         .take_while(|e| e.name != "end")
         .collect();
     assert_eq!(text(&events), "four\n");
+}
+
+/// How a session ends whose token this is.
+fn ends_a_session(how: &str, token: &str, id: Uuid) {
+    let db = all().cluster.db();
+    match how {
+        "sign out" => {
+            let out = ask("POST", "/rpc/sign_out").bearer(token).json(&json!({})).send();
+            assert!(out.status < 300, "{out:?}");
+        }
+        "revoked" => drop(db.query(
+            "update shell.user_sessions set revoked_at = now() where user_id = $1",
+            &[&id],
+        )),
+        "another role" => drop(db.query(
+            "update shell.users set role = 'shell_auditor' where id = $1",
+            &[&id],
+        )),
+        _ => drop(db.query(
+            "update shell.user_sessions set created_at = now() - interval '1 day', expires_at = now() - interval '1 s'
+             where user_id = $1",
+            &[&id],
+        )),
+    }
+}
+
+#[test]
+fn a_stream_ends_with_its_session() {
+    let db = all().cluster.db();
+    for how in ["sign out", "revoked", "expired", "another role"] {
+        let (id, _) = user(&db, how);
+        let answer = ask("POST", "/rpc/sign_in")
+            .json(&json!({"username": how, "password": PASSWORD}))
+            .send();
+        let token = answer.json()["token"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{answer:?}"))
+            .to_owned();
+        let first = submit(&token, "echo before; sleep 50");
+        let second = submit(&token, "echo secret");
+        let session: Uuid = db.one(
+            "select environment_id from shell.commands where id = $1",
+            &[&first],
+        );
+        let path = format!("/events/session/{session}?as=text");
+        let mut stream = follow(&token, &path, None);
+        let mut seen = vec![stream.next().expect("an event")];
+        while seen.last().is_some_and(|e| e.name != "output") {
+            seen.push(stream.next().expect("output"));
+        }
+        ends_a_session(how, &token, id);
+        db.cancel(first);
+        db.wait(second);
+        // Until the stream ends.
+        let after: Vec<Event> = stream.collect();
+        assert_eq!(text(&after), "", "{how}");
+    }
+}
+
+#[test]
+fn a_quiet_stream_ends_with_its_session_too() {
+    let db = all().cluster.db();
+    let (_, _) = user(&db, "quiet");
+    let answer = ask("POST", "/rpc/sign_in")
+        .json(&json!({"username": "quiet", "password": PASSWORD}))
+        .send();
+    let token = answer.json()["token"].as_str().expect("a token").to_owned();
+    let id = submit(&token, "true");
+    db.wait(id);
+    let session: Uuid = db.one(
+        "select environment_id from shell.commands where id = $1",
+        &[&id],
+    );
+    let stream = follow(&token, &format!("/events/session/{session}"), None);
+    ask("POST", "/rpc/sign_out")
+        .bearer(&token)
+        .json(&json!({}))
+        .send();
+    let began = std::time::Instant::now();
+    assert_eq!(stream.count(), 0);
+    assert!(began.elapsed().as_secs() < 25, "{:?}", began.elapsed());
 }
