@@ -67,6 +67,26 @@ fn names_are_limited_as_bytes_are() {
 }
 
 #[test]
+fn names_are_limited_over_commands_too() {
+    let cluster = shared::with_worker(&[]);
+    let db = cluster.db();
+    let user = db.user("names over time");
+    let session = session_of(&db, user);
+    done(&db, user, "echo x >a");
+    // As if it had made as many, some ten thousand a command.
+    let many = "update shell.trees set entries = 999999 where user_id = $1";
+    db.query(many, &[&user]);
+    done(&db, user, "echo x >b");
+    let over = db.finish(user, "echo lost >c");
+    assert_eq!(over.why(), "limit", "{}", over.reason());
+    assert_eq!(listing(&db, session), ["a", "b"]);
+    let sql = "select shell.write_file($1, '/home/sandbox/c', '')";
+    assert_eq!(db.refused(sql, &[&session]).code, "PS034");
+    done(&db, user, "rm a b");
+    done(&db, user, "echo x >c");
+}
+
+#[test]
 fn many_links_far_down_do_not_hold_the_worker_up() {
     let cluster = shared::with_worker(&[]);
     let db = cluster.db();
