@@ -29,8 +29,8 @@ pub enum Error {
         /// How many they may hold.
         limit: u64,
     },
-    /// The names in a change are longer than they may be.
-    #[error("the paths of what was changed have more than {limit} bytes together")]
+    /// The names in a change, or in a tree, are longer than they may be.
+    #[error("the paths and links have more than {limit} bytes together")]
     TooLongNames {
         /// How many they may have.
         limit: u64,
