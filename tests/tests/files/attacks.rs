@@ -305,6 +305,21 @@ fn one_session_s_files_are_not_read_by_way_of_another() {
 }
 
 #[test]
+fn a_request_reads_no_file_that_takes_all_memory() {
+    let cluster = shared::with_worker(&[]);
+    let db = cluster.db();
+    let user = db.user("large by request");
+    let session = session_of(&db, user);
+    done(&db, user, "truncate -s 33554433 f; truncate -s 5M g");
+    let caller = pg_shell_tests::Caller::user(user);
+    let sql = "select octet_length(shell_api.read_file($1, '/home/sandbox/' || $2))";
+    let refused = db.request(&caller, |db| db.refused(sql, &[&session, &"f"]));
+    assert_eq!(refused.code, "PS041", "{refused:?}");
+    let size: i32 = db.asked(&caller, sql, &[&session, &"g"]);
+    assert_eq!(size, 5 << 20);
+}
+
+#[test]
 fn a_fork_shares_files_and_writes_none_of_its_origin_s() {
     let cluster = shared::with_worker(&[]);
     let db = cluster.db();
