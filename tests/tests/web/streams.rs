@@ -1,10 +1,10 @@
 //! Streams of events: what they tell, and where they go on.
 
-use pg_shell_tests::Event;
+use pg_shell_tests::{Db, Event};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::harness::{PASSWORD, all, ask, follow, lines, submit, text, user};
+use crate::harness::{all, ask, follow, lines, submit, text, user};
 
 #[test]
 fn output_comes_as_it_is_printed() {
@@ -128,6 +128,19 @@ fn a_session_is_followed_from_command_to_command() {
     assert_eq!(text(&events), "four\n");
 }
 
+/// A user with a session, and a token of it. Nobody signs in, for that removes old sessions, which another test counts.
+fn signed_in(db: &Db, name: &str) -> (Uuid, String) {
+    let id = db.user(name);
+    let session: Uuid = db.one(
+        "insert into shell.user_sessions (user_id, kind, name, token_hash, expires_at)
+         values ($1, 'session', 'a stream', sha256(convert_to($2, 'UTF8')), now() + interval '1 hour')
+         returning id",
+        &[&id, &name],
+    );
+    let token = db.one("select shell.access_token($1) ->> 'token'", &[&session]);
+    (id, token)
+}
+
 /// How a session ends whose token this is.
 fn ends_a_session(how: &str, token: &str, id: Uuid) {
     let db = all().cluster.db();
@@ -156,14 +169,7 @@ fn ends_a_session(how: &str, token: &str, id: Uuid) {
 fn a_stream_ends_with_its_session() {
     let db = all().cluster.db();
     for how in ["sign out", "revoked", "expired", "another role"] {
-        let (id, _) = user(&db, how);
-        let answer = ask("POST", "/rpc/sign_in")
-            .json(&json!({"username": how, "password": PASSWORD}))
-            .send();
-        let token = answer.json()["token"]
-            .as_str()
-            .unwrap_or_else(|| panic!("{answer:?}"))
-            .to_owned();
+        let (id, token) = signed_in(&db, how);
         let first = submit(&token, "echo before; sleep 50");
         let second = submit(&token, "echo secret");
         let session: Uuid = db.one(
@@ -188,11 +194,7 @@ fn a_stream_ends_with_its_session() {
 #[test]
 fn a_quiet_stream_ends_with_its_session_too() {
     let db = all().cluster.db();
-    let (_, _) = user(&db, "quiet");
-    let answer = ask("POST", "/rpc/sign_in")
-        .json(&json!({"username": "quiet", "password": PASSWORD}))
-        .send();
-    let token = answer.json()["token"].as_str().expect("a token").to_owned();
+    let (_, token) = signed_in(&db, "quiet");
     let id = submit(&token, "true");
     db.wait(id);
     let session: Uuid = db.one(
