@@ -140,6 +140,8 @@ set enable_seqscan = off
 as $$
 declare
   few constant int := 200;
+  -- A worker that has none of them at hand lists them in its memory.
+  most_entries constant int := 1000000;
   parent shell.trees;
   given shell.fs_entries[];
   before shell.tree_entry[];
@@ -228,6 +230,11 @@ begin
   tree.bytes := coalesce(parent.bytes, 0) + more_bytes - fewer_bytes;
   tree.changes := cardinality(changes);
 
+  if tree.entries > most_entries and tree.entries > coalesce(parent.entries, 0) then
+    refusal := format(
+      'The session would have %s files, folders and links; %s are allowed.', tree.entries, most_entries);
+    return;
+  end if;
   quota := shell.storage_quota(make_tree.environment_id);
   if tree.bytes > quota.session_bytes and tree.bytes > coalesce(parent.bytes, 0) then
     refusal := format(

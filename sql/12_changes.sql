@@ -176,6 +176,10 @@ as $$
 declare
   old_tree constant bigint := shell.tree_left(shell.require_command(diff.from_command));
   new_tree constant bigint := shell.tree_left(shell.require_command(diff.to_command));
+  -- Lines are compared in memory, many times what the files take.
+  largest constant int := 4194304;
+  longest constant int := 16777216;
+  until constant timestamptz := clock_timestamp() + interval '10 seconds';
   pair record;
   answer text := '';
 begin
@@ -197,7 +201,11 @@ begin
     where (diff.path is null or coalesce((c.new).path, (c.old).path) = shell.home_path(diff.path))
       and (c.old).content is distinct from (c.new).content
   loop
-    if greatest(pair.old_size, pair.new_size) > 67108864 then
+    if octet_length(answer) > longest or clock_timestamp() > until then
+      answer := answer || E'The rest is left out: name a path\n';
+      exit;
+    end if;
+    if greatest(pair.old_size, pair.new_size) > largest then
       answer := answer || format(E'Files %s differ, and are too large to compare\n', pair.name);
     else
       answer := answer || shell.unified_diff(
@@ -210,5 +218,6 @@ begin
 end
 $$;
 comment on function shell.diff(bigint, bigint, text) is
-  'What differs between the files that two commands left, as diff -u prints it: of one path, or of all. '
+  'What differs between the files that two commands left, as diff -u prints it: of one path, or of all. Files of more '
+  'than 4 MiB are only named, and of many differences the rest is left out. '
   'Raises PS032 where neither left such a file, PS031 where a content is missing or altered, PS006, PS007, PS037.';

@@ -238,6 +238,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   written constant bytea := shell.home_path(write_file.path);
+  quota constant shell.storage := shell.storage_quota(write_file.environment_id);
+  waiting shell.storage;
   hash bytea;
 begin
   perform shell.tree_at(write_file.environment_id, null);
@@ -247,6 +249,23 @@ begin
       message = case when write_file.content is null then 'there is no content to write'
         else format('the mode %s is no set of permissions', write_file.mode) end,
       hint = 'Pass the bytes, '''' for none, and a mode of 0 to 1023 (octal 1777), or none.';
+  end if;
+  -- What waits for its turn is stored already: without this a queue would hold what a quota refuses.
+  select
+    sum((c.action ->> 'size')::bigint) filter (where c.environment_id = e.id),
+    sum((c.action ->> 'size')::bigint) + coalesce((select u.bytes from shell.user_storage as u where u.user_id = e.user_id), 0)
+  into waiting
+  from shell.environments as e
+  join shell.commands as c on c.user_id = e.user_id and c.status = 'pending' and c.action ->> 'do' = 'write_file'
+  where e.id = write_file.environment_id
+  group by e.id;
+  if waiting.session_bytes + octet_length(write_file.content) > quota.session_bytes
+    or waiting.user_bytes + octet_length(write_file.content) > quota.user_bytes
+  then
+    raise exception using
+      errcode = 'PS034',
+      message = 'with the files that wait to be written this is more than the quota allows',
+      hint = 'Nothing was changed. Write it when these are written, or cancel them with shell.cancel_command().';
   end if;
   hash := shell.store_content(write_file.content);
   return shell.submit_action(

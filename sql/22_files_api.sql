@@ -50,13 +50,24 @@ create function shell_api.read_file(environment_id uuid, path text, at bigint de
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  -- Putting it together, checking it and making text of it takes several times as much memory.
+  largest constant bigint := 33554432;
+  size bigint;
 begin
   perform shell.require_visible_session(read_file.environment_id);
+  size := (shell.file_in_tree(shell.tree_at(read_file.environment_id, read_file.at), read_file.path)).size;
+  if size > largest then
+    raise exception using
+      errcode = 'PS041',
+      message = format('the file has %s bytes, more than the %s that a request may read', size, largest),
+      hint = 'Read it in its session, with head, tail or dd.';
+  end if;
   return shell.read_file(read_file.environment_id, read_file.path, read_file.at);
 end
 $$;
 comment on function shell_api.read_file(uuid, text, bigint) is
-  'What a file of a session holds, now or as a command left it; never what is not what its hash says.';
+  'What a file of a session holds, now or as a command left it, up to 32 MiB; never what is not what its hash says.';
 
 create function shell_api.write_file(environment_id uuid, path text, content bytea, mode int default null)
 returns bigint

@@ -2,9 +2,10 @@
 
 mod common;
 
+use std::fs;
 use std::path::Path;
 
-use common::host::{NoUserNamespaces, open_folder};
+use common::host::{NoUserNamespaces, give, open_folder};
 use common::{Session, path};
 use confine::doctor::{Row, examine, is_available};
 use confine::{Ended, Error, Launcher, Level, Step};
@@ -87,6 +88,39 @@ fn a_folder_that_cannot_be_written_is_missed_by_basic_alone() {
     assert!(!is_available(&rows, Level::Basic));
     let strict = row(&rows, "level strict");
     assert!(!strict.detail.contains("folder"), "{strict:?}");
+}
+
+#[test]
+fn session_files_are_strict_s_alone() {
+    let folder = open_folder();
+    let rows = examine(&path(), folder.path()).expect("an answer");
+    let files = row(&rows, "session files");
+    assert_eq!(
+        (files.strict.as_str(), files.basic.as_str()),
+        ("required", "not used")
+    );
+    let layer = folder.path().join("1");
+    fs::create_dir_all(layer.join("folder/below")).expect("our own folder");
+    give(&layer);
+    let launcher = Launcher::serving(path())
+        .with_layers(folder.path())
+        .expect("an absolute path");
+    let mut session = Session {
+        layers: Some(vec!["1".into()]),
+        ..Session::new()
+    };
+    let ran = session.run_by(&launcher, "rm -r folder && mkdir folder && ls -A folder");
+    match files.available {
+        true => assert_eq!((ran.text().as_str(), ran.code()), ("", Some(0))),
+        false => assert_ne!(ran.outcome.report.ended, Ended::Exited(0)),
+    }
+    let host = NoUserNamespaces::new(&path());
+    let rows = examine(&host.launcher(), folder.path()).expect("an answer");
+    let files = row(&rows, "session files");
+    assert_eq!(
+        (files.available, files.hint.as_str()),
+        (false, "See the user namespace.")
+    );
 }
 
 #[test]

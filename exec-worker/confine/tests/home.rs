@@ -4,9 +4,10 @@ mod common;
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use common::host::give;
 use common::{Ran, Session, path};
 use confine::{Ended, Launcher, Step};
 use tempfile::TempDir;
@@ -36,17 +37,6 @@ impl Layers {
             .create(&layer)
             .expect("a layer");
         layer
-    }
-}
-
-/// As a worker's, they belong to whom the sandbox's user is outside; where root launches, that is nobody.
-fn give(path: &Path) {
-    if nix::unistd::Uid::effective().is_root() {
-        let nobody = Some(65534);
-        std::os::unix::fs::lchown(path, nobody, nobody).expect("root may");
-        for entry in fs::read_dir(path).into_iter().flatten() {
-            give(&entry.expect("a name").path());
-        }
     }
 }
 
@@ -188,6 +178,96 @@ fn nobody_sees_the_layers_or_the_upper_folder() {
         assert!(!text.contains("another's"), "{text}");
         assert_eq!(text.matches("mine\n").count(), 1, "{text}");
         assert!(ran.upper.is_none());
+    }
+}
+
+/// Each way to write a file that a command has open for reading only, or may not write where it is.
+const WRITE: &str = r#"
+import ctypes, fcntl, mmap, os, shutil
+libc = ctypes.CDLL(None, use_errno=True)
+def reading(path): return os.open(path, os.O_RDONLY)
+def again(path): os.write(os.open(f"/proc/self/fd/{reading(path)}", os.O_RDWR), b"ALTERED")
+def shared(path): mmap.mmap(reading(path), 8, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)[0:7] = b"ALTERED"
+def later(path):
+    at = libc.mmap
+    at.restype, at.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+    where = at(None, 4096, mmap.PROT_READ, mmap.MAP_SHARED, reading(path), 0)
+    if libc.mprotect(ctypes.c_void_p(where), 4096, 3) == 0: ctypes.memmove(where, b"ALTERED", 7)
+def opened(path): os.write(os.open(path, os.O_RDWR), b"ALTERED")
+def linked(path): os.link(path, path + "-link"); opened(path + "-link")
+def cut(path): os.truncate(path, 1)
+def metadata(path):
+    fd = reading(path)
+    os.fchmod(fd, 0o777); os.utime(fd, (1, 1)); os.setxattr(fd, "user.altered", b"y")
+def marked(path):
+    for name in ("opaque", "metacopy", "redirect", "origin"): os.setxattr(path, "user.overlay." + name, b"y")
+def flags(path): fcntl.ioctl(reading(path), 0x40086602, b"\x40\0\0\0\0\0\0\0")
+def sealed(path): fcntl.ioctl(reading(path), 0x40806685, b"\1\0\0\0\1\0\0\0\0\x10" + bytes(118))
+def copied(path): os.copy_file_range(os.open("/etc/passwd", os.O_RDONLY), reading(path), 7)
+def cloned(path): fcntl.ioctl(reading(path), 0x40049409, os.open("/etc/passwd", os.O_RDONLY))
+def punched(path): os.posix_fallocate(reading(path), 0, 4096)
+def moved(path): os.rename("folder", "elsewhere"); opened("elsewhere/f")
+def swapped(path): libc.renameat2(-100, path.encode(), -100, b"folder/f", 2)
+def mapped(path): os.open(f"/proc/self/map_files/0-1000", os.O_RDWR)
+def handled(path): libc.syscall(304, -100, bytes(128), 2)
+def all_gone(path): shutil.rmtree("folder")
+ways = [again, shared, later, opened, linked, cut, metadata, marked, flags, sealed, copied, cloned, punched, moved, swapped, mapped, handled, all_gone]
+for number, way in enumerate(ways):
+    try: way(f"f{number}")
+    except (OSError, ValueError): pass
+print(len(ways))
+"#;
+
+#[test]
+fn no_way_of_writing_reaches_a_layer() {
+    let layers = Layers::new();
+    let (old, new) = (layers.add("1"), layers.add("2"));
+    fs::create_dir(new.join("folder")).unwrap();
+    fs::write(new.join("folder/f"), "original").unwrap();
+    for number in 0..18 {
+        let name = format!("f{number}");
+        fs::write(old.join(&name), "original").unwrap();
+        // As merging does it: one file of two layers.
+        fs::hard_link(old.join(&name), new.join(&name)).unwrap();
+    }
+    let seen = || {
+        let mut all = Vec::new();
+        for folder in [&old, &new, &new.join("folder")] {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let now = fs::symlink_metadata(&path).unwrap();
+                let times = (now.mtime(), now.mtime_nsec(), now.ctime(), now.ctime_nsec());
+                let content = fs::read(&path).unwrap_or_default();
+                all.push((path, now.mode(), now.nlink(), times, content));
+            }
+        }
+        all.sort();
+        all
+    };
+    for launcher in &layers.launchers {
+        let mut s = session(&layers, &["2", "1"]);
+        let before = seen();
+        s.limits.wall = std::time::Duration::from_secs(30);
+        let ran = s.run_by(launcher, &format!("/usr/bin/python3 -c '{WRITE}'"));
+        assert!(ran.text().ends_with("18\n"), "{}", ran.text());
+        assert_eq!(seen(), before);
+        assert!(names(upper(&ran)).contains(&"f3".to_owned()));
+    }
+}
+
+#[test]
+fn no_descriptor_leads_below_a_session_s_home() {
+    let layers = Layers::new();
+    layers.add("1");
+    for launcher in &layers.launchers {
+        let ran = session(&layers, &["1"]).run_by(
+            launcher,
+            "for fd in /proc/$$/fd/* /proc/1/fd/* /proc/1/cwd /proc/1/root; do readlink $fd; done;
+             ls /proc/1/root/run/layers /proc/$$/root/run/own /proc/$$/cwd/../../run/own; cd /proc/1/root && ls",
+        );
+        let text = ran.text();
+        let leads = |line: &str| line.starts_with("/run") || line == "1" || line == "work";
+        assert!(!text.lines().any(leads), "{text}");
     }
 }
 

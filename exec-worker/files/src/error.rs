@@ -29,6 +29,12 @@ pub enum Error {
         /// How many they may hold.
         limit: u64,
     },
+    /// The names in a change, or in a tree, are longer than they may be.
+    #[error("the paths and links have more than {limit} bytes together")]
+    TooLongNames {
+        /// How many they may have.
+        limit: u64,
+    },
     /// Who takes chunks failed.
     #[error("storing a chunk: {0}")]
     Sink(#[source] io::Error),

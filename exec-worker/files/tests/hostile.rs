@@ -412,6 +412,58 @@ fn hard_links_are_one_file() {
 }
 
 #[test]
+fn links_in_folders_that_are_closed_are_found_again() {
+    inside("links_in_folders_that_are_closed_are_found_again", || {
+        let caching = Caching::new();
+        let upper = tempfile::tempdir().unwrap();
+        let root = upper.path();
+        for (at, folder) in ["one", "one/a", "two", "two/b", "z"].iter().enumerate() {
+            fs::create_dir(root.join(folder)).unwrap();
+            let first = root.join("one/linked");
+            match at {
+                0 => fs::write(&first, "linked").unwrap(),
+                _ => (0..3).for_each(|n| {
+                    fs::hard_link(&first, root.join(folder).join(n.to_string())).unwrap();
+                }),
+            }
+        }
+        for folder in ["one/a", "one", "two/b", "two", "z"] {
+            set_mode(&root.join(folder), 0);
+        }
+        let expected = seen(root);
+        let read = without_capabilities(|| {
+            caching.try_read(&caching.cache.empty(), 1, root, &Limits::default())
+        });
+        let (change, stack) = read.unwrap();
+        assert_eq!(change.entries.len(), 5 + 1 + 4 * 3);
+        assert_eq!(seen(&caching.layer(&stack)), expected);
+        without_capabilities(|| {
+            drop(stack);
+            caching.cache.set_limit(0);
+        });
+    });
+}
+
+#[test]
+fn names_that_are_too_long_together_are_refused() {
+    let caching = Caching::new();
+    let upper = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("x".repeat(1000), upper.path().join("a")).unwrap();
+    fs::write(upper.path().join("b"), "").unwrap();
+    for (names_bytes, fits) in [(1002, true), (1001, false)] {
+        let limits = Limits {
+            names_bytes,
+            ..Limits::default()
+        };
+        let read = caching.try_read(&caching.cache.empty(), 1, upper.path(), &limits);
+        match read {
+            Ok((change, _)) => assert!(fits && change.entries.len() == 2),
+            Err(e) => assert!(!fits && matches!(e, Error::TooLongNames { limit: 1001 })),
+        }
+    }
+}
+
+#[test]
 fn set_uid_is_dropped_and_odd_times_are_brought_into_range() {
     let caching = Caching::new();
     let upper = tempfile::tempdir_in("/dev/shm").unwrap();

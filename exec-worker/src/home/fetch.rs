@@ -2,14 +2,19 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::pin::pin;
 
 use daemon::describe;
 use files::{Cache, Chunk, ChunkSource, Entry, Hash, Kind, Stack};
+use futures_util::TryStreamExt;
 use tokio::runtime::Handle;
 use tokio_postgres::{Row, Statement};
 
 use super::connection::Connection;
 use crate::error::Error;
+
+/// Paths and targets of symlinks of a tree, which are listed in memory, have no more bytes.
+const NAMES_BYTES: u64 = 512 << 20;
 
 /// Restores a tree as one layer.
 pub(super) fn restore(
@@ -18,11 +23,7 @@ pub(super) fn restore(
     handle: &Handle,
     tree: i64,
 ) -> Result<Stack, Error> {
-    let rows = handle.block_on(connection.client.query(&connection.tree_entries, &[&tree]))?;
-    let entries: Vec<Entry> = rows
-        .iter()
-        .map(entry)
-        .collect::<Result<_, tokio_postgres::Error>>()?;
+    let entries = handle.block_on(entries(connection, tree))?;
     let mut layer = cache.new_layer()?;
     let mut source = Source {
         connection,
@@ -35,6 +36,24 @@ pub(super) fn restore(
     }
     restored?;
     Ok(cache.extend(&cache.empty(), tree, layer)?)
+}
+
+/// All that a tree has, as it comes: the rows are not held beside it.
+async fn entries(connection: &Connection, tree: i64) -> Result<Vec<Entry>, Error> {
+    let statement = &connection.tree_entries;
+    let mut rows = pin!(connection.client.query_raw(statement, [tree]).await?);
+    let mut entries = Vec::new();
+    let mut names_bytes = 0;
+    while let Some(row) = rows.try_next().await? {
+        let entry = entry(&row)?;
+        names_bytes += (entry.path.len() + entry.target.as_ref().map_or(0, Vec::len)) as u64;
+        if names_bytes > NAMES_BYTES {
+            let limit = NAMES_BYTES;
+            return Err(files::Error::TooLongNames { limit }.into());
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
 }
 
 fn entry(row: &Row) -> Result<Entry, tokio_postgres::Error> {

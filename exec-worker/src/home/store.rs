@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use daemon::describe;
-use files::{Cache, Change, Content, Entry, Hash, Kind, Stack, read_upper};
+use files::{Cache, Change, Content, Entry, Hash, Kind, Limits, NotKept, Stack, read_upper};
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio_postgres::types::{Json, ToSql};
@@ -19,6 +19,17 @@ use crate::error::Error;
 const BATCH_BYTES: usize = 2 << 20;
 /// As many go with the tree, whether they are there already or not: to ask would take longer.
 const ALONG_BYTES: usize = 64 << 10;
+
+/// How large a change may be: paths as long as the database takes them, and all of it so much that neither the worker
+/// nor the database is busy with it for long. A hole takes no room, but has to be hashed like anything else.
+const LIMITS: Limits = Limits {
+    entries: 1_000_000,
+    bytes: 4 << 30,
+    path_bytes: 4095,
+    names_bytes: 32 << 20,
+};
+/// So many of those that are not kept are named.
+const NAMED: usize = 100;
 
 /// What became of it.
 #[derive(Debug)]
@@ -71,22 +82,24 @@ pub(super) fn store(
         failed: None,
     };
     let before = stack.before()?;
-    let limits = files::Limits::default();
-    let read = read_upper(upper, &mut layer, &before, &limits, &mut |hash, bytes| {
+    let read = read_upper(upper, &mut layer, &before, &LIMITS, &mut |hash, bytes| {
         outbox.add(hash, bytes)
     });
     let change = match (read, outbox.failed.take()) {
         (_, Some(e)) => return Err(Error::Database(e)),
-        (Err(e @ (files::Error::TooManyEntries { .. } | files::Error::TooManyBytes { .. })), _) => {
+        (
+            Err(
+                e @ (files::Error::TooManyEntries { .. }
+                | files::Error::TooManyBytes { .. }
+                | files::Error::TooLongNames { .. }),
+            ),
+            _,
+        ) => {
             return Ok(Stored::OverQuota(sentence(&e.to_string())));
         }
         (read, None) => read?,
     };
-    let not_kept: Vec<String> = change
-        .not_kept
-        .iter()
-        .map(|n| format!("{}: {}", shown(&n.path), n.reason))
-        .collect();
+    let not_kept = named(&change.not_kept);
     if change.entries.is_empty() {
         return Ok(Stored::AsBefore { not_kept });
     }
@@ -210,6 +223,18 @@ fn content(content: &Content) -> ContentRow {
         size: content.size,
         chunks: content.chunks.iter().map(|c| c.hash.to_string()).collect(),
     }
+}
+
+/// What is not kept, and why: not so many that the row would be larger than what is kept.
+fn named(not_kept: &[NotKept]) -> Vec<String> {
+    let told = not_kept.iter().take(NAMED);
+    let mut named: Vec<String> = told
+        .map(|n| format!("{}: {}", shown(&n.path), n.reason))
+        .collect();
+    if let Some(more @ 1..) = not_kept.len().checked_sub(NAMED) {
+        named.push(format!("and {more} more"));
+    }
+    named
 }
 
 /// A path as the database's functions take and give it: bytes that are no text in octal.

@@ -33,8 +33,9 @@ use crate::sql::Sql;
 pub use cursor::Cursor;
 use follower::{Follower, Step};
 
-/// A comment is sent this often, so that proxies keep the stream open; the right to see it is looked at again.
+/// A comment is sent this often, so that proxies keep the stream open, and so that one ends whose session has.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+
 /// What is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
@@ -143,22 +144,22 @@ fn stream(
     async_stream::stream! {
         let Request { scope, expires, counted, .. } = request;
         let _counted = counted;
-        let plain = Scope { before: None, ..scope.clone() };
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.tick().await;
-        let mut checked = false;
         yield Ok(Bytes::from_static(b"retry: 1000\n\n"));
         loop {
-            let sql = follower.question();
-            let rows = match db.look(if checked { &scope } else { &plain }, &sql).await {
+            if expires.is_some_and(|at| at < now()) {
+                return;
+            }
+            let rows = match db.look(&scope, &follower.question()).await {
                 Ok(rows) => rows,
-                // The client comes back, and is told why it may not, or finds the database again.
+                // The session has ended, or the database is away: the client comes back, and is told why it may not,
+                // or finds the database again.
                 Err(e) => {
                     tracing::debug!("a stream ends: {e}");
                     return;
                 }
             };
-            checked = false;
             let mut events = String::new();
             let step = match follower.take(&rows, &mut events) {
                 Ok(step) => step,
@@ -184,11 +185,7 @@ fn stream(
                         Err(_) => return,
                     },
                     _ = heartbeat.tick() => {
-                        if expires.is_some_and(|at| at < now()) {
-                            return;
-                        }
                         yield Ok(Bytes::from_static(b": still here\n\n"));
-                        checked = true;
                         break;
                     }
                     () = shutdown.reaches(Stage::Soft) => return,

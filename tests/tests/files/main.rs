@@ -1,6 +1,7 @@
 //! A session's files: what a command leaves is what the next one finds, whoever runs it, and what a fork, a restore and a
 //! dump bring back. What the database alone does with them is in `trees`.
 
+mod attacks;
 mod bad;
 mod keeping;
 mod workers;

@@ -1,6 +1,6 @@
 //! Streams of events: what they tell, and where they go on.
 
-use pg_shell_tests::Event;
+use pg_shell_tests::{Db, Event};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -126,4 +126,87 @@ fn a_session_is_followed_from_command_to_command() {
         .take_while(|e| e.name != "end")
         .collect();
     assert_eq!(text(&events), "four\n");
+}
+
+/// A user with a session, and a token of it. Nobody signs in, for that removes old sessions, which another test counts.
+fn signed_in(db: &Db, name: &str) -> (Uuid, String) {
+    let id = db.user(name);
+    let session: Uuid = db.one(
+        "insert into shell.user_sessions (user_id, kind, name, token_hash, expires_at)
+         values ($1, 'session', 'a stream', sha256(convert_to($2, 'UTF8')), now() + interval '1 hour')
+         returning id",
+        &[&id, &name],
+    );
+    let token = db.one("select shell.access_token($1) ->> 'token'", &[&session]);
+    (id, token)
+}
+
+/// How a session ends whose token this is.
+fn ends_a_session(how: &str, token: &str, id: Uuid) {
+    let db = all().cluster.db();
+    match how {
+        "sign out" => {
+            let out = ask("POST", "/rpc/sign_out").bearer(token).json(&json!({})).send();
+            assert!(out.status < 300, "{out:?}");
+        }
+        "revoked" => drop(db.query(
+            "update shell.user_sessions set revoked_at = now() where user_id = $1",
+            &[&id],
+        )),
+        "another role" => drop(db.query(
+            "update shell.users set role = 'shell_auditor' where id = $1",
+            &[&id],
+        )),
+        _ => drop(db.query(
+            "update shell.user_sessions set created_at = now() - interval '1 day', expires_at = now() - interval '1 s'
+             where user_id = $1",
+            &[&id],
+        )),
+    }
+}
+
+#[test]
+fn a_stream_ends_with_its_session() {
+    let db = all().cluster.db();
+    for how in ["sign out", "revoked", "expired", "another role"] {
+        let (id, token) = signed_in(&db, how);
+        let first = submit(&token, "echo before; sleep 50");
+        let second = submit(&token, "echo secret");
+        let session: Uuid = db.one(
+            "select environment_id from shell.commands where id = $1",
+            &[&first],
+        );
+        let path = format!("/events/session/{session}?as=text");
+        let mut stream = follow(&token, &path, None);
+        let mut seen = vec![stream.next().expect("an event")];
+        while seen.last().is_some_and(|e| e.name != "output") {
+            seen.push(stream.next().expect("output"));
+        }
+        ends_a_session(how, &token, id);
+        db.cancel(first);
+        db.wait(second);
+        // Until the stream ends.
+        let after: Vec<Event> = stream.collect();
+        assert_eq!(text(&after), "", "{how}");
+    }
+}
+
+#[test]
+fn a_quiet_stream_ends_with_its_session_too() {
+    let db = all().cluster.db();
+    let (_, token) = signed_in(&db, "quiet");
+    let id = submit(&token, "true");
+    db.wait(id);
+    let session: Uuid = db.one(
+        "select environment_id from shell.commands where id = $1",
+        &[&id],
+    );
+    let stream = follow(&token, &format!("/events/session/{session}"), None);
+    ask("POST", "/rpc/sign_out")
+        .bearer(&token)
+        .json(&json!({}))
+        .send();
+    let began = std::time::Instant::now();
+    assert_eq!(stream.count(), 0);
+    assert!(began.elapsed().as_secs() < 25, "{:?}", began.elapsed());
 }

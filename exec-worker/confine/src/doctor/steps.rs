@@ -98,6 +98,13 @@ pub(crate) const STEPS: &[Step] = &[
          (Docker: --security-opt systempaths=unconfined; Kubernetes: procMount: Unmasked).",
     ),
     step(
+        "session files",
+        "an overlay over a folder, with its upper folder on a tmpfs; a folder removed and made again",
+        STRICT,
+        "Linux 6.6 or later is needed, with CONFIG_OVERLAY_FS and CONFIG_TMPFS_XATTR. At the level basic home is each \
+         command's own, and nothing of it is kept.",
+    ),
+    step(
         "private folder",
         "a folder made and removed below the temporary folder; openat2",
         BASIC,

@@ -6,12 +6,14 @@
 //! ended.
 
 use std::ffi::{CString, OsString};
+use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use nix::mount::{MsFlags, mount};
 
-use super::{At, Failure};
+use super::{At, Failure, root};
 use crate::error::Step;
 use crate::spec::HOME;
 
@@ -52,23 +54,44 @@ pub(super) fn mount_over(layers: &[CString]) -> Result<(), Failure> {
         }
         lower.push(format!("{LAYERS_AT}/{}", String::from_utf8_lossy(name)));
     }
-    if !lower.is_empty() {
-        let options = format!(
-            "lowerdir={},upperdir={UPPER},workdir={WORK},userxattr",
-            lower.join(":")
-        );
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        mount(
-            Some("overlay"),
-            HOME,
-            Some("overlay"),
-            flags,
-            Some(options.as_str()),
-        )
-        .map_err(|e| format!("mounting {} layers: {e}", lower.len()))
-        .at(Step::Home)?;
+    if lower.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    mount_overlay(&lower.join(":"))
+        .map_err(|e| format!("mounting {} layers: {e}", lower.len()))
+        .at(Step::Home)
+}
+
+fn mount_overlay(lower: &str) -> nix::Result<()> {
+    let options = format!("lowerdir={lower},upperdir={UPPER},workdir={WORK},userxattr");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(
+        Some("overlay"),
+        HOME,
+        Some("overlay"),
+        flags,
+        Some(options.as_str()),
+    )
+}
+
+/// Whether this host can do it, all of it on a tmpfs: mounts home over a folder, and looks whether what is removed there
+/// and made again is empty, for which upper folders need attributes. To be called in a root of one's own.
+pub(super) fn try_out() -> Result<(), Failure> {
+    let tried = || -> io::Result<()> {
+        root::tmpfs(OWN, "mode=0700")?;
+        let (lower, above) = (format!("{OWN}/lower"), format!("{HOME}/folder"));
+        fs::create_dir_all(format!("{lower}/folder/below"))?;
+        fs::create_dir(UPPER)?;
+        fs::create_dir(WORK)?;
+        mount_overlay(&lower)?;
+        fs::remove_dir_all(&above)?;
+        fs::create_dir(&above)?;
+        match fs::read_dir(&above)?.next() {
+            None => Ok(()),
+            Some(_) => Err(io::Error::other("what was removed came back")),
+        }
+    };
+    tried().at(Step::Home)
 }
 
 /// Covers what only PID 1 needs. An unmount would wait for the kernel.

@@ -265,7 +265,7 @@ pub(super) fn hidden_file(bytes: usize) -> Result<fs::File, Failure> {
     make().map_err(about(OWN)).at(Step::Root)
 }
 
-fn tmpfs(at: &str, options: &str) -> io::Result<()> {
+pub(super) fn tmpfs(at: &str, options: &str) -> io::Result<()> {
     mount(
         Some("tmpfs"),
         at,

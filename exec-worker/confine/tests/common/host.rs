@@ -13,6 +13,18 @@ pub fn open_folder() -> TempDir {
     folder
 }
 
+/// As a worker's layers, this belongs to whom the sandbox's user is outside; where root launches, that is nobody.
+#[allow(dead_code)] // Each test file uses its part.
+pub fn give(path: &Path) {
+    if nix::unistd::Uid::effective().is_root() {
+        let nobody = Some(65534);
+        std::os::unix::fs::lchown(path, nobody, nobody).expect("root may");
+        for entry in fs::read_dir(path).into_iter().flatten() {
+            give(&entry.expect("a name").path());
+        }
+    }
+}
+
 /// The launcher on a host that allows no user namespace: within one, where there may be no other.
 #[allow(dead_code)] // Each test file uses its part.
 pub struct NoUserNamespaces {

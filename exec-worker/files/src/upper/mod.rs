@@ -28,15 +28,18 @@ pub struct Limits {
     pub bytes: u64,
     /// Bytes of a path; what is deeper is not kept.
     pub path_bytes: usize,
+    /// Bytes of all paths and of symlinks' targets.
+    pub names_bytes: u64,
 }
 
 impl Default for Limits {
-    /// A million entries, 16 GiB, 16 KiB.
+    /// A million entries, 16 GiB, paths of 16 KiB, of 1 GiB together.
     fn default() -> Limits {
         Limits {
             entries: 1_000_000,
             bytes: 16 << 30,
             path_bytes: 16 << 10,
+            names_bytes: 1 << 30,
         }
     }
 }
@@ -77,6 +80,7 @@ pub fn read_upper(
     if mode & 0o700 != 0o700 {
         fchmod(&upper, Mode::from_raw_mode(mode | 0o700)).at("change the mode of", b"")?;
     }
+    let linked = layer.cursor()?;
     let mut reader = Reader {
         cursor: Cursor::new(upper),
         layer,
@@ -86,8 +90,10 @@ pub fn read_upper(
         change: Change::default(),
         contents: HashSet::new(),
         links: HashMap::new(),
+        linked,
         entries: 0,
         bytes: 0,
+        names_bytes: 0,
     };
     reader.read()?;
     Ok(reader.finish())
@@ -115,8 +121,11 @@ struct Reader<'a, 'b> {
     change: Change,
     contents: HashSet<Hash>,
     links: HashMap<u64, Linked>,
+    /// Where in the layer the last file with several names has its first.
+    linked: Cursor,
     entries: u64,
     bytes: u64,
+    names_bytes: u64,
 }
 
 impl Reader<'_, '_> {
@@ -167,6 +176,7 @@ impl Reader<'_, '_> {
         for name in names.iter() {
             self.entries += 1;
             let path = join(self.cursor.path(), name);
+            self.count_name(&path)?;
             let found = attributes(self.cursor.fd(), name).at("look at", &path)?;
             if found.kind == FileType::Directory {
                 let name = name.to_vec();
@@ -186,6 +196,15 @@ impl Reader<'_, '_> {
             }
         }
         Ok(folders)
+    }
+
+    fn count_name(&mut self, name: &[u8]) -> Result<(), Error> {
+        self.names_bytes += name.len() as u64;
+        let limit = self.limits.names_bytes;
+        if self.names_bytes > limit {
+            return Err(Error::TooLongNames { limit });
+        }
+        Ok(())
     }
 
     fn entry_before(&self, path: &[u8], new: bool) -> Result<Option<Entry>, Error> {
@@ -256,6 +275,7 @@ impl Reader<'_, '_> {
         before: Option<Entry>,
     ) -> Result<(), Error> {
         let target = readlinkat(self.cursor.fd(), name, Vec::new()).at("read symlink", &path)?;
+        self.count_name(target.to_bytes())?;
         let mut entry = entry_of(path, Kind::Symlink, found);
         entry.target = Some(target.to_bytes().to_vec());
         if let Some(before) = &before {
@@ -281,10 +301,16 @@ impl Reader<'_, '_> {
         if let Some(linked) = self.links.get_mut(&found.inode) {
             linked.names += 1;
             let first = &self.change.entries[linked.entry];
-            let mut other = self.layer.cursor()?;
             let (folder, old) = crate::path::split(&first.path);
-            other.go(folder)?;
-            self.layer.link(other.fd(), old, name, 0)?;
+            // Mostly it stands there: of many links only the first is looked for from the top.
+            let linked = (self.linked.go(folder))
+                .and_then(|()| self.layer.link(self.linked.fd(), old, name, 0));
+            if linked.is_err() {
+                // The folder was closed meanwhile.
+                self.linked = self.layer.cursor()?;
+                self.linked.go(folder)?;
+                self.layer.link(self.linked.fd(), old, name, 0)?;
+            }
             let entry = Entry {
                 path,
                 replaces,

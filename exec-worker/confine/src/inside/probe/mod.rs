@@ -61,6 +61,7 @@ fn try_step(name: &str, temporary: &OsStr, library: &program::Library, doctor: u
         "loopback" => namespace::loopback(),
         "private root" => namespace::private_root(),
         "proc of its own" => namespace::proc(),
+        "session files" => namespace::session_files(),
         "private folder" => program::private_folder(temporary),
         "child subreaper" => privilege::subreaper(),
         "Landlock" => privilege::landlock(),

@@ -8,7 +8,7 @@ use nix::sched::{CloneFlags, unshare};
 use super::{Found, apart, done, told};
 use crate::doctor::NOT_TRIED;
 use crate::error::Step;
-use crate::inside::{namespaces, network, root};
+use crate::inside::{home, namespaces, network, root};
 
 /// Sysctls that forbid user namespaces, each with what it must not be.
 const SYSCTLS: [(&str, &str); 3] = [
@@ -42,6 +42,12 @@ pub(super) fn loopback() -> Found {
 pub(super) fn private_root() -> Found {
     entered(namespaces::TEMPLATE & !CloneFlags::CLONE_NEWUSER)?;
     done(root::enter_template().map_err(told))
+}
+
+pub(super) fn session_files() -> Found {
+    entered(namespaces::TEMPLATE & !CloneFlags::CLONE_NEWUSER)?;
+    root::enter_template().map_err(told)?;
+    done(home::try_out().map_err(told))
 }
 
 /// By PID 1 of a pid namespace, for only that may.
