@@ -321,6 +321,12 @@ begin
   if add_tree.contents is not null then
     perform shell.add_contents(add_tree.contents);
   end if;
+  -- Where commands come quickly, upkeep would come when this one has read through hundreds of changes.
+  if exists (
+    select from shell.trees as t where t.id = held.tree_id and t.depth > 32 and t.rows_read <= 256 + 3 * t.entries
+  ) and pg_try_advisory_xact_lock(hashtextextended('pg_shell upkeep', 0)) then
+    perform shell.quicken_tree(held.tree_id);
+  end if;
   select m.tree_id, m.refusal into add_tree.tree_id, add_tree.refusal
   from shell.make_tree(
     held.user_id, held.environment_id, held.tree_id, add_tree.command_id, add_tree.entries) as m;
