@@ -411,7 +411,7 @@ impl Bench<'_> {
             (&full, &empty),
             "≤ 1.1 ×",
         );
-        let (change, same) = warm.change(self.size.pairs).await;
+        let (change, same) = warm.change(self.size.pairs.div_ceil(3)).await;
         self.sides(
             "… a file of 4 KB changed, against `true` in the same",
             (&change, &same),
