@@ -171,11 +171,24 @@ impl Files {
         })
         .await?;
         self.pool.put(connection);
+        if let Ok(Stored::Tree { id, .. }) = &stored {
+            self.settle(*id);
+        }
         if let (Err(Error::Files(_)), Some(tree)) = (&stored, begun.tree) {
             // It may be the cache; whatever it is, the next command does without.
             self.cache.forget(tree);
         }
         stored
+    }
+
+    /// Merges layers ahead, which the command's result does not wait for; where it fails, the next command tries again.
+    fn settle(&self, tree: i64) {
+        let cache = self.cache.clone();
+        spawn_blocking(move || {
+            if let Err(e) = cache.settle(tree) {
+                debug!(tree, error = %e, "layers cannot be merged");
+            }
+        });
     }
 }
 
