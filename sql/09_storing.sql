@@ -241,10 +241,11 @@ begin
       'The session''s files would have %s bytes; %s are allowed.', tree.bytes, quota.session_bytes);
     return;
   end if;
+  -- A look for each: as a join it may be planned to read all that the user has.
   if exists (
     select from unnest(changes) as c
-    where c.content is not null and not exists (
-      select from shell.user_contents as u where u.user_id = make_tree.user_id and u.content = c.content)
+    where c.content is not null and (
+      select u.size from shell.user_contents as u where u.user_id = make_tree.user_id and u.content = c.content) is null
   ) then
     -- Trees of one user that add to this are made one at a time, and what is counted is counted under the lock.
     select u.bytes into stored from shell.user_storage as u where u.user_id = make_tree.user_id for no key update;
@@ -254,8 +255,8 @@ begin
     end if;
     select coalesce(sum(n.size), 0) into new_bytes
     from (select distinct c.content, c.size from unnest(changes) as c where c.content is not null) as n
-    where not exists (
-      select from shell.user_contents as u where u.user_id = make_tree.user_id and u.content = n.content);
+    where (
+      select u.size from shell.user_contents as u where u.user_id = make_tree.user_id and u.content = n.content) is null;
     if stored + new_bytes > quota.user_bytes then
       refusal := format(
         'All files of the user would have %s bytes, each content once; %s are allowed.',
@@ -326,6 +327,12 @@ begin
   end if;
   if add_tree.contents is not null then
     perform shell.add_contents(add_tree.contents);
+  end if;
+  -- Where commands come quickly, upkeep would come when this one has read through hundreds of changes.
+  if exists (
+    select from shell.trees as t where t.id = held.tree_id and t.depth > 32 and t.rows_read <= 256 + 3 * t.entries
+  ) and pg_try_advisory_xact_lock(hashtextextended('pg_shell upkeep', 0)) then
+    perform shell.quicken_tree(held.tree_id);
   end if;
   select m.tree_id, m.refusal into add_tree.tree_id, add_tree.refusal
   from shell.make_tree(

@@ -10,14 +10,16 @@ pub const PG_SHELL: &str = "pg_shell";
 /// The database of the bare loop: a listener is woken by every notification of its own database.
 pub const BARE: &str = "bare";
 
+/// Where all that is written is. Not /tmp, which may be in memory: a commit must cost what it costs.
+pub fn parent() -> PathBuf {
+    std::env::var_os("PG_SHELL_BENCH_DIR").map_or_else(|| "/var/tmp".into(), PathBuf::from)
+}
+
 /// Makes it, with a database for either side.
 pub fn start() -> Cluster {
-    // Not /tmp, which may be in memory: a commit must cost what it costs.
-    let parent =
-        std::env::var_os("PG_SHELL_BENCH_DIR").map_or_else(|| "/var/tmp".into(), PathBuf::from);
     let options = std::env::var("PG_SHELL_BENCH_POSTGRES").unwrap_or_default();
     let options: Vec<String> = options.split_whitespace().map(str::to_owned).collect();
-    let cluster = Cluster::durable(&parent, &options);
+    let cluster = Cluster::durable(&parent(), &options);
     cluster
         .connect("postgres")
         .run(&format!("create database {BARE}"));

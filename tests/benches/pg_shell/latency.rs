@@ -28,16 +28,22 @@ pub struct Submitter<'a> {
     client: &'a Client,
     submit: Statement,
     look: Statement,
-    session: Option<(Uuid, Uuid)>,
+    /// The user, the session and what is submitted in it.
+    session: Option<(Uuid, Uuid, &'a str)>,
     recent: VecDeque<Duration>,
 }
 
 impl<'a> Submitter<'a> {
-    /// Submits to pg_shell, in this user's session.
-    pub async fn pg_shell(client: &'a Client, user: Uuid, session: Uuid) -> Submitter<'a> {
-        let submit = "select shell.submit_command($1, 'true', $2)";
+    /// Submits a command to pg_shell, in this user's session.
+    pub async fn pg_shell(
+        client: &'a Client,
+        user: Uuid,
+        session: Uuid,
+        command: &'a str,
+    ) -> Submitter<'a> {
+        let submit = "select shell.submit_command($1, $3, $2)";
         let look = "select status in ('done', 'failed') from shell.commands where id = $1";
-        Submitter::new(client, submit, look, Some((user, session))).await
+        Submitter::new(client, submit, look, Some((user, session, command))).await
     }
 
     /// Submits to the bare loop.
@@ -55,7 +61,7 @@ impl<'a> Submitter<'a> {
         client: &'a Client,
         submit: &str,
         look: &str,
-        session: Option<(Uuid, Uuid)>,
+        session: Option<(Uuid, Uuid, &'a str)>,
     ) -> Submitter<'a> {
         let submit = client.prepare(submit).await.expect("prepare");
         let look = client.prepare(look).await.expect("prepare");
@@ -68,6 +74,13 @@ impl<'a> Submitter<'a> {
         }
     }
 
+    /// From now on submits in another session of the user.
+    pub fn go_to(&mut self, other: Uuid) {
+        if let Some((_, session, _)) = &mut self.session {
+            *session = other;
+        }
+    }
+
     /// Submits one command and waits for its end.
     pub async fn once(&mut self) -> Duration {
         let first_look = self
@@ -77,8 +90,8 @@ impl<'a> Submitter<'a> {
             .map_or(Duration::ZERO, |least| least.mul_f64(0.8));
         let began = Instant::now();
         let row = match &self.session {
-            Some((user, session)) => {
-                let parameters: [&(dyn ToSql + Sync); 2] = [user, session];
+            Some((user, session, command)) => {
+                let parameters: [&(dyn ToSql + Sync); 3] = [user, session, command];
                 self.client.query_one(&self.submit, &parameters).await
             }
             None => self.client.query_one(&self.submit, &[]).await,

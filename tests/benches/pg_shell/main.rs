@@ -8,6 +8,7 @@ mod backend;
 mod bare;
 mod cluster;
 mod drain;
+mod files;
 mod history;
 mod http;
 mod idle;
@@ -37,6 +38,10 @@ struct Size {
     cancels: usize,
     load: Duration,
     rounds: usize,
+    files: usize,
+    /// Bytes of each, in the session with large ones.
+    file: usize,
+    forks: usize,
 }
 
 const FULL: Size = Size {
@@ -48,6 +53,9 @@ const FULL: Size = Size {
     cancels: 40,
     load: Duration::from_secs(10),
     rounds: 6,
+    files: 10_000,
+    file: 107_374,
+    forks: 1000,
 };
 const QUICK: Size = Size {
     pairs: 20,
@@ -58,6 +66,9 @@ const QUICK: Size = Size {
     cancels: 5,
     load: Duration::from_secs(3),
     rounds: 1,
+    files: 200,
+    file: 20_000,
+    forks: 20,
 };
 
 fn main() {
@@ -160,6 +171,9 @@ async fn measure(cluster: &Cluster, web: Option<Web>, size: Size) {
     }
     worker.terminate();
     worker.wait();
+    if wanted("files") {
+        bench.files(cluster).await;
+    }
 }
 
 /// What a launch is made of.
@@ -196,7 +210,8 @@ impl Bench<'_> {
     }
 
     async fn latency(&self, what: &str) -> [Duration; 2] {
-        let mut ours = latency::Submitter::pg_shell(self.ours, self.user, self.session).await;
+        let mut ours =
+            latency::Submitter::pg_shell(self.ours, self.user, self.session, "true").await;
         let mut bare = latency::Submitter::bare(self.bare).await;
         let (times, bare_times) = latency::compare(&mut ours, &mut bare, self.size.pairs).await;
         let (p50, bare_p50) = (median(&times), median(&bare_times));
@@ -383,6 +398,64 @@ impl Bench<'_> {
             format!("{:.1} MiB", idle.resident_mib),
             "≤ 25 MiB",
         );
+    }
+
+    /// Workers of its own: nobody else's may run meanwhile.
+    async fn files(&self, cluster: &Cluster) {
+        let Size { files, file, .. } = self.size;
+        let warm = files::Warm::make(cluster, self.ours, files, file).await;
+        let what = format!("{files} files, {:.1} GB", (files * file) as f64 / 1e9);
+        let (full, empty) = warm.warm(self.size.pairs).await;
+        self.sides(
+            &format!("`true` in a session of {what}, against one of none"),
+            (&full, &empty),
+            "≤ 1.1 ×",
+        );
+        let (change, same) = warm.change(self.size.pairs.div_ceil(3)).await;
+        self.sides(
+            "… a file of 4 KB changed, against `true` in the same",
+            (&change, &same),
+            "≤ 1.5 ×",
+        );
+        let forks = warm.forks(self.size.pairs.div_ceil(3)).await;
+        let fork = ms(median(&forks.fork));
+        self.table.row("… `fork_session`", &fork, "", "", "≤ 10 ms");
+        self.sides(
+            "… first `true` in a fork, against `true` in the session",
+            (&forks.first.0, &forks.first.1),
+            "≤ 2 ×",
+        );
+        let grown = warm.growth(self.size.forks).await as f64 / 1e6;
+        self.table.row(
+            &format!(
+                "{} forks, a file of 4 KB changed in each: the database grows by",
+                self.size.forks
+            ),
+            &format!("{grown:.1} MB"),
+            "",
+            "",
+            "≤ 10 MB",
+        );
+        let cold = warm.cold(cluster, self.size.rounds.div_ceil(2)).await;
+        for (what, (ours, copies)) in [
+            (format!("{files} files of 4 KB"), &cold.small),
+            (what, &cold.large),
+        ] {
+            self.sides(
+                &format!("{what}: cold start, against `cp -a`"),
+                (ours, copies),
+                "≤ 1.5 ×",
+            );
+        }
+    }
+
+    /// Medians, and how they compare.
+    fn sides(&self, what: &str, (ours, against): (&[Duration], &[Duration]), target: &str) {
+        let (ours, against) = (median(ours), median(against));
+        let ratio = ours.as_secs_f64() / against.as_secs_f64();
+        let ratio = format!("**{ratio:.2} ×**");
+        self.table
+            .row(what, &ms(ours), &ms(against), &ratio, target);
     }
 
     /// The long history against the short one: each by its ratio to the bare figure taken beside it.

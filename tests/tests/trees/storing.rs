@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pg_shell_tests::shared;
+use pg_shell_tests::{Cluster, shared};
 use serde_json::{Value, json};
 
 use crate::hand::{Change, Hand, base64};
@@ -449,6 +449,42 @@ fn quotas_of_a_session_and_of_a_user() {
         why,
         "The session's files would have 1048577 bytes; 1048576 are allowed."
     );
+}
+
+/// However many files there are, however quickly changes come, and without statistics.
+#[test]
+fn storing_takes_as_long_as_the_change_is_large() {
+    // Nobody else is to do upkeep meanwhile.
+    let cluster = Cluster::new();
+    let hand = Hand::of(cluster.db(), "two thousand");
+    let db = &hand.db;
+    let mut all = Change::new();
+    for file in 0..2000 {
+        all = all.file(format!("file{file}"), format!("old {file}"));
+    }
+    hand.run(&all);
+    for i in 0..100 {
+        hand.run(&Change::new().file("file7", format!("new {i}")));
+    }
+    let deepest: i32 = db.one(
+        "select max(depth) from shell.trees where user_id = $1",
+        &[&hand.user],
+    );
+    assert!(deepest <= 34, "{deepest}");
+    db.run("begin");
+    hand.run(&Change::new().file("file7", "the last"));
+    let read: i64 = db.one(
+        "select coalesce(idx_tup_fetch, 0) from pg_stat_xact_all_tables where relid = 'shell.user_contents'::regclass",
+        &[],
+    );
+    db.run("commit");
+    assert!(read < 20, "{read} rows of contents");
+    let text: String = db.one(
+        "select convert_from(shell.read_file($1, '/home/sandbox/file7'), 'utf8')",
+        &[&hand.session],
+    );
+    assert_eq!(text, "the last");
+    assert_eq!(hand.broken(hand.session), None);
 }
 
 /// What a worker is granted is enough for all that it does.
