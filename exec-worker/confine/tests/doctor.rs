@@ -97,7 +97,7 @@ fn session_files_are_strict_s_alone() {
     let files = row(&rows, "session files");
     assert_eq!(
         (files.strict.as_str(), files.basic.as_str()),
-        ("required", "not used")
+        ("used where there", "not used")
     );
     let layer = folder.path().join("1");
     fs::create_dir_all(layer.join("folder/below")).expect("our own folder");

@@ -100,7 +100,8 @@ pub(crate) const STEPS: &[Step] = &[
     step(
         "session files",
         "an overlay over a folder, with its upper folder on a tmpfs; a folder removed and made again",
-        STRICT,
+        // Commands are confined without; what a host lacks for a session's files is refused then.
+        [WhereThere, NotUsed],
         "Linux 6.6 or later is needed, with CONFIG_OVERLAY_FS and CONFIG_TMPFS_XATTR. At the level basic home is each \
          command's own, and nothing of it is kept.",
     ),
