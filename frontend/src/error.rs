@@ -66,6 +66,12 @@ impl Refusal {
         }
     }
 
+    /// What a function answered that must not raise, because what it counted is to be committed.
+    pub fn of_answer(status: StatusCode, answer: &serde_json::Value) -> Refusal {
+        let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+        Refusal::new(status, &text("code"), text("message")).hint(text("hint"))
+    }
+
     /// With details.
     pub fn details(mut self, details: impl Into<Box<str>>) -> Refusal {
         self.details = Some(details.into());

@@ -69,10 +69,7 @@ pub async fn sign_in(
         .and_then(|n| StatusCode::from_u16(n).ok())
         .filter(|s| !s.is_success())
     {
-        let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
-        return Err(Refusal::new(status, &text("code"), text("message"))
-            .hint(text("hint"))
-            .into());
+        return Err(Refusal::of_answer(status, &answer).into());
     }
     let token = answer["session_token"].as_str().ok_or_else(unexpected)?;
     let body = json!({

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::Frame;
@@ -192,12 +193,18 @@ async fn change_password(State(server): State<Arc<Server>>, request: Request) ->
             return Err(refusal.hint("Type it again, twice.").into());
         }
         let mut sql = Sql::default();
-        sql.push("select 'true' from shell_api.change_password(old_password => ");
+        sql.push("select shell_api.change_password(old_password => ");
         sql.value(old.unwrap_or_default());
         sql.push(", new_password => ");
         sql.value(new.unwrap_or_default());
-        sql.push(")");
-        let _: bool = visit.act(&sql).await?;
+        sql.push(")::text");
+        if let Some(answer) = visit.act::<Option<Value>>(&sql).await? {
+            let status = match answer["code"].as_str() {
+                Some("PS017") => StatusCode::TOO_MANY_REQUESTS,
+                _ => StatusCode::FORBIDDEN,
+            };
+            return Err(Refusal::of_answer(status, &answer).into());
+        }
         let (sessions, _) = accesses(&visit).await?;
         html(&PasswordChanged {
             frame: visit.frame("account"),
