@@ -53,6 +53,24 @@ impl Cluster {
         Cluster::make(&std::env::temp_dir(), &options, data::copy_template)
     }
 
+    /// A new cluster into which this dump of a database with the extension was read, without an error.
+    pub fn restored(dump: &str) -> Cluster {
+        let new = Cluster::empty();
+        new.connect("postgres").run("create database pg_shell");
+        let read = [
+            "-X",
+            "-q",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-d",
+            "pg_shell",
+            "-f",
+            dump,
+        ];
+        new.client("psql", &read);
+        new
+    }
+
     fn make(parent: &Path, options: &[String], initdb: impl FnOnce(&Stage, &Path)) -> Cluster {
         let stage = Stage::find();
         let folder = tempfile::Builder::new()

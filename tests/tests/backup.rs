@@ -12,26 +12,6 @@ fn everything(db: &Db) -> Vec<String> {
     db.column(rows, &[])
 }
 
-/// An empty cluster into which the dump was read, without an error.
-fn restore(path: &str) -> Cluster {
-    let new = Cluster::empty();
-    new.connect("postgres").run("create database pg_shell");
-    new.client(
-        "psql",
-        &[
-            "-X",
-            "-q",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-d",
-            "pg_shell",
-            "-f",
-            path,
-        ],
-    );
-    new
-}
-
 #[test]
 fn dump_and_restore_into_an_empty_cluster() {
     let dump = tempfile::NamedTempFile::new().unwrap();
@@ -61,7 +41,7 @@ fn dump_and_restore_into_an_empty_cluster() {
         old.client("pg_dump", &["--file", path, "pg_shell"]);
     }
 
-    let new = restore(path);
+    let new = Cluster::restored(path);
     let db = new.db();
     assert_eq!(everything(&db), before);
 
@@ -102,7 +82,7 @@ fn a_command_that_ran_at_the_dump_runs_again_after_the_restore() {
         db.until_prints(id);
         old.client("pg_dump", &["--file", path, "pg_shell"]);
     }
-    let new = restore(path);
+    let new = Cluster::restored(path);
     let db = new.db();
     db.run("alter role shell_worker login; update shell.environments set env = '{\"RESTORED\": \"1\"}'");
     let _worker = new.worker(&["--grace", "0.1"]);

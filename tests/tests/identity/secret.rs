@@ -53,19 +53,7 @@ fn who_signed_in_before_a_dump_signs_in_after_the_restore() {
         token = create_token(&db, &caller, "'kept'")["token"].clone();
         old.client("pg_dump", &["--file", path, "pg_shell"]);
     }
-    let new = Cluster::empty();
-    new.connect("postgres").run("create database pg_shell");
-    let read = [
-        "-X",
-        "-q",
-        "-v",
-        "ON_ERROR_STOP=1",
-        "-d",
-        "pg_shell",
-        "-f",
-        path,
-    ];
-    new.client("psql", &read);
+    let new = Cluster::restored(path);
     let db = new.db();
     set_secret(&db, SECRET);
     caller(&db, "restored");

@@ -60,21 +60,7 @@ fn dump_and_restore() {
         (session, user) = (hand.session, hand.user);
         old.client("pg_dump", &["--file", path, "pg_shell"]);
     }
-    let new = Cluster::empty();
-    new.connect("postgres").run("create database pg_shell");
-    new.client(
-        "psql",
-        &[
-            "-X",
-            "-q",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-d",
-            "pg_shell",
-            "-f",
-            path,
-        ],
-    );
+    let new = Cluster::restored(path);
     let db = new.db();
     assert_eq!(everything(&db), before);
     let worker = db.one("select shell.register_worker('new', 'nobody', '0', 1)", &[]);
