@@ -127,14 +127,12 @@ impl Files {
     /// # Errors
     /// [`Error::Database`], [`Error::Files`]: they are not there, or not what they were.
     pub async fn begin(&self, tree: Option<i64>) -> Result<Begun, Error> {
-        let known = match tree {
-            None => Some(self.cache.empty()),
-            Some(id) => self.cache.get(id),
-        };
-        let stack = match (known, tree) {
-            (Some(stack), _) => stack,
-            (None, Some(id)) => self.fetch(id).await?,
-            (None, None) => self.cache.empty(),
+        let stack = match tree {
+            None => self.cache.empty(),
+            Some(id) => match self.cache.get(id) {
+                Some(stack) => stack,
+                None => self.fetch(id).await?,
+            },
         };
         Ok(Begun { stack, tree })
     }

@@ -26,15 +26,13 @@ impl Folders {
         })
     }
 
-    /// True where the next command would find what this one found, in home and elsewhere: no file, and no System V
-    /// object. POSIX queues cannot be made (their limit is 0), sockets and locks end with their processes, and
-    /// everything else is read-only.
-    pub(super) fn are_clean(&mut self) -> bool {
-        !self.home_changed()
-            && self
-                .others
-                .iter_mut()
-                .all(|(folder, mode)| is_empty(folder, *mode))
+    /// True where the next command would find what this one found, but for home: no file, and no System V object.
+    /// POSIX queues cannot be made (their limit is 0), sockets and locks end with their processes, and everything
+    /// else is read-only.
+    pub(super) fn others_are_clean(&mut self) -> bool {
+        self.others
+            .iter_mut()
+            .all(|(folder, mode)| is_empty(folder, *mode))
             && !has_system_v_objects()
     }
 

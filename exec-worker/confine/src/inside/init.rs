@@ -64,9 +64,9 @@ pub(super) fn live(
         };
         let mut report = attend(shell, &limits, control, &watch)?;
         confined.hand_on(state);
-        report.kept = keep && confined.folders.are_clean();
-        report.home_changed =
-            !report.kept && confined.layers.is_some() && confined.folders.home_changed();
+        let home_changed = confined.folders.home_changed();
+        report.kept = keep && !home_changed && confined.folders.others_are_clean();
+        report.home_changed = home_changed && confined.layers.is_some();
         if report.home_changed {
             send_report_with(control, &report, confined.folders.home());
         } else {
