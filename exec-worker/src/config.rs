@@ -66,7 +66,7 @@ pub struct Config {
     )]
     pub database_url: tokio_postgres::Config,
 
-    /// Commands that run at the same time; default: one a CPU.
+    /// Commands that run at the same time; default: two a CPU, for commands wait, and pass from process to process.
     #[arg(long, env = "PG_SHELL_CONCURRENCY", value_name = "N")]
     pub concurrency: Option<NonZeroU32>,
 
@@ -166,7 +166,7 @@ impl Config {
     pub fn slots(&self) -> usize {
         match self.concurrency {
             Some(n) => n.get() as usize,
-            None => std::thread::available_parallelism().map_or(1, usize::from),
+            None => std::thread::available_parallelism().map_or(1, usize::from) * 2,
         }
     }
 

@@ -1,5 +1,6 @@
-//! A shell that is forked ahead of its command has its memory made its own ahead, too: else it does so page by
-//! page, each with a fault, while somebody waits for it.
+//! A shell that is forked ahead of its command has the memory that it writes made its own ahead, too: else it does
+//! so page by page, each with a fault, while somebody waits for it. What it only reads comes many pages a fault, and to
+//! have all of it ahead takes longer.
 
 use std::ffi::c_void;
 use std::fs;
@@ -12,12 +13,7 @@ const LARGEST: usize = 2 << 20;
 const STACK: usize = 16 << 10;
 
 /// What all forks have in common.
-struct Area {
-    pages: Range<usize>,
-    advice: i32,
-}
-
-static AREAS: OnceLock<Vec<Area>> = OnceLock::new();
+static AREAS: OnceLock<Vec<Range<usize>>> = OnceLock::new();
 
 /// Notes the areas of this process' memory, for all its forks.
 pub(super) fn note_areas() {
@@ -25,23 +21,19 @@ pub(super) fn note_areas() {
     AREAS.get_or_init(|| maps.lines().filter_map(area).collect());
 }
 
-/// An area that is worth it: what can be written, or executed.
-fn area(line: &str) -> Option<Area> {
+/// An area that is worth it: what can be written.
+fn area(line: &str) -> Option<Range<usize>> {
     let mut fields = line.split_ascii_whitespace();
     let (begin, end) = fields.next()?.split_once('-')?;
-    let advice = match fields.next()?.as_bytes() {
-        [_, b'w', _, b'p'] => libc::MADV_POPULATE_WRITE,
-        [_, _, b'x', b'p'] => libc::MADV_POPULATE_READ,
-        _ => return None,
-    };
-    if fields
-        .nth(3)
-        .is_some_and(|name| name.starts_with('[') && name != "[heap]")
+    if !matches!(fields.next()?.as_bytes(), [_, b'w', _, b'p'])
+        || fields
+            .nth(3)
+            .is_some_and(|name| name.starts_with('[') && name != "[heap]")
     {
         return None;
     }
     let pages = usize::from_str_radix(begin, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
-    (pages.len() <= LARGEST).then_some(Area { pages, advice })
+    (pages.len() <= LARGEST).then_some(pages)
 }
 
 /// Has the kernel do now what this process' first uses of its memory would have it do. A kernel that cannot
@@ -49,12 +41,15 @@ fn area(line: &str) -> Option<Area> {
 pub(super) fn up() {
     let local = 0_u8;
     let here = (&raw const local).addr() & !4095;
-    let stack = Area {
-        pages: here - STACK..here + STACK,
-        advice: libc::MADV_POPULATE_WRITE,
-    };
-    for Area { pages, advice } in AREAS.get().into_iter().flatten().chain([&stack]) {
-        // SAFETY: these two advices change nothing that a program could see, wherever they are given.
-        unsafe { libc::madvise(pages.start as *mut c_void, pages.len(), *advice) };
+    let stack = here - STACK..here + STACK;
+    for pages in AREAS.get().into_iter().flatten().chain([&stack]) {
+        // SAFETY: this advice changes nothing that a program could see, wherever it is given.
+        unsafe {
+            libc::madvise(
+                pages.start as *mut c_void,
+                pages.len(),
+                libc::MADV_POPULATE_WRITE,
+            )
+        };
     }
 }

@@ -7,6 +7,8 @@ builtin set +efu +o posix
 {
   # A shell that waited has this: from here to its second call all is gathered, and written once.
   builtin __pg_shell_gather
+  # Else they are printed, too.
+  builtin unset __pg_shell_save __pg_shell_traps
   builtin printf 'pg_shell state 1\0bash\0'
   builtin pwd; builtin printf '\0'
   builtin umask; builtin printf '\0'

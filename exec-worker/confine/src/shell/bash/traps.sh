@@ -6,12 +6,13 @@
 __pg_shell_return() { builtin return "$1"; }
 
 __pg_shell_bye() {
+  builtin local __pg_shell_again="$__pg_shell_save"
   builtin eval "$__pg_shell_save"
   [[ -n $__pg_shell_trap ]] || builtin return
   # The trap may move on, and may exit from within, so the state is saved before it and after it.
   [[ $__pg_shell_flags != *x* ]] || builtin set -x
   builtin eval "__pg_shell_return $__pg_shell_code"$'\n'"$__pg_shell_trap"
-  { builtin set +x; builtin eval "$__pg_shell_save"; } 2>/dev/null
+  { builtin set +x; builtin eval "$__pg_shell_again"; } 2>/dev/null
 }
 
 __pg_shell_watch() {
