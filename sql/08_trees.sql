@@ -54,6 +54,9 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+-- One tree after another, by its key: any other join would read all trees for each.
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 begin
   with recursive up as (

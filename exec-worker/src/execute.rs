@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use confine::shell::{Shell, Start};
-use confine::{Launcher, Output, Running, SomeLimits, Stop, Stream};
+use confine::{Launcher, Output, Running, SomeLimits, Spec, Stop, Stream};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 use std::os::fd::{AsFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant as TokioInstant, sleep_until};
 use tracing::warn;
 
@@ -24,6 +25,8 @@ const CHUNK_INTERVAL: Duration = Duration::from_millis(25);
 /// Past its deadline the launcher has this long to say so, before it is killed itself.
 const BACKSTOP: Duration = Duration::from_secs(3);
 
+/// So many sessions, of those whose files have changed last, are made ready for their next command.
+const READY: usize = 16;
 /// A session's confinement waits for so long for its next command.
 const SESSION_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -37,6 +40,12 @@ pub struct Chunk {
     data: String,
 }
 
+/// A session whose files are another tree now, by the command that made it.
+struct Changed {
+    claimed: Claimed,
+    tree: i64,
+}
+
 /// What running a command takes.
 #[derive(Clone)]
 pub struct Executor {
@@ -46,6 +55,8 @@ pub struct Executor {
     /// `None` at a level without mounts: home is the command's own then, and nothing of it is kept.
     files: Option<Arc<Files>>,
     chunks: mpsc::UnboundedSender<Chunk>,
+    /// Since there was last nothing to do.
+    changed: Arc<Mutex<Vec<Changed>>>,
     /// Ended, their results taken: what is left of them.
     spent: Arc<Mutex<Vec<Running>>>,
 }
@@ -65,6 +76,7 @@ impl Executor {
             max_limits,
             files,
             chunks,
+            changed: Arc::default(),
             spent: Arc::default(),
         }
     }
@@ -78,9 +90,41 @@ impl Executor {
     /// Makes what the next launch needs ahead of it.
     pub fn prepare(&self) {
         self.launcher.prepare();
-        if let Some(files) = &self.files {
-            files.settle();
+        let changed = std::mem::take(&mut *self.changed());
+        if let Some(files) = self.files.clone()
+            && !changed.is_empty()
+        {
+            let this = self.clone();
+            spawn_blocking(move || {
+                for changed in changed {
+                    this.make_ready(&files, changed);
+                }
+            });
         }
+    }
+
+    /// Has all be ready for the next command of a session whose files have changed.
+    fn make_ready(&self, files: &Files, Changed { claimed, tree }: Changed) {
+        let Some(begun) = files.settle(tree) else {
+            return;
+        };
+        if let Ok(spec) = self.specify(&claimed, Some(&begun)) {
+            let session = claimed.session.as_u128();
+            self.launcher.make_ready(session, &spec, begun.pin());
+        }
+    }
+
+    fn note_changed(&self, new: Changed) {
+        let mut changed = self.changed();
+        changed.retain(|c| c.claimed.session != new.claimed.session);
+        changed.push(new);
+        if changed.len() > READY {
+            changed.remove(0);
+        }
+    }
+
+    fn changed(&self) -> MutexGuard<'_, Vec<Changed>> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn spent(&self) -> MutexGuard<'_, Vec<Running>> {
@@ -125,13 +169,20 @@ impl Executor {
         if let (Some(files), Some(begun)) = (&self.files, &begun)
             && home_changed
             && finished.keeps_files()
+            && let Some(tree) = keep_files(files, begun, upper, &mut finished).await
         {
-            keep_files(files, begun, upper, &mut finished).await;
+            self.note_changed(Changed { claimed, tree });
         }
         finished
     }
 
     fn start(&self, claimed: &Claimed, begun: Option<&Begun>) -> Result<Running, confine::Error> {
+        let spec = self.specify(claimed, begun)?;
+        let session = Some(claimed.session.as_u128());
+        Running::start(&self.launcher, session, &spec, begun.map(Begun::pin))
+    }
+
+    fn specify(&self, claimed: &Claimed, begun: Option<&Begun>) -> Result<Spec, confine::Error> {
         let layers = begun.map(Begun::layers);
         let start = Start {
             command: &claimed.command,
@@ -141,9 +192,7 @@ impl Executor {
             programs: claimed.programs.as_deref(),
             layers: layers.as_deref(),
         };
-        let spec = self.shell.prepare(&start, claimed.limits.clone())?;
-        let session = Some(claimed.session.as_u128());
-        Running::start(&self.launcher, session, &spec, begun.map(Begun::pin))
+        self.shell.prepare(&start, claimed.limits.clone())
     }
 
     async fn watch(
@@ -192,16 +241,25 @@ impl Executor {
     }
 }
 
-/// Has a command's result say what became of its files.
-async fn keep_files(files: &Files, begun: &Begun, upper: Option<OwnedFd>, finished: &mut Finished) {
+/// Has a command's result say what became of its files; the tree that they are now, if they were kept.
+async fn keep_files(
+    files: &Files,
+    begun: &Begun,
+    upper: Option<OwnedFd>,
+    finished: &mut Finished,
+) -> Option<i64> {
     let Some(upper) = upper else {
         let why =
             "The command ran, but its files were not handed on; the session is as it was before.";
-        return finished.fail_files("refused", why.into());
+        finished.fail_files("refused", why.into());
+        return None;
     };
     match files.keep(finished.lease(), begun, upper).await {
         Ok(Stored::AsBefore { not_kept }) => finished.left(None, not_kept),
-        Ok(Stored::Tree { id, not_kept }) => finished.left(Some(id), not_kept),
+        Ok(Stored::Tree { id, not_kept }) => {
+            finished.left(Some(id), not_kept);
+            return Some(id);
+        }
         Ok(Stored::OverQuota(sentence)) => {
             let why = format!("{sentence} The session is as it was before.");
             finished.fail_files("limit", why);
@@ -214,6 +272,7 @@ async fn keep_files(files: &Files, begun: &Begun, upper: Option<OwnedFd>, finish
             finished.fail_files("refused", why);
         }
     }
+    None
 }
 
 fn is_readable(running: &Running) -> bool {

@@ -1,6 +1,7 @@
 //! PID 1s that wait for their session's next command, on the caller's side: no more than their control
 //! sockets and their control groups. A PID 1 ends when its socket is closed.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::cgroup::Group;
 use crate::running::Pin;
+use crate::spec::Spec;
 
 /// Whose a kept PID 1 is, and what it was mounted with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,23 @@ pub(crate) struct Key {
     pub programs: u64,
     /// Of the names of the layers.
     pub layers: u64,
+}
+
+impl Key {
+    pub(crate) fn new(session: u128, spec: &Spec) -> Key {
+        Key {
+            session,
+            disk_bytes: spec.limits.disk_bytes,
+            programs: hash(&spec.programs),
+            layers: hash(&spec.layers),
+        }
+    }
+}
+
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 struct Entry {

@@ -21,7 +21,7 @@ use crate::level::Level;
 use crate::limits::Limits;
 use crate::messages::{REPORT_BYTES, pair, receive_report, send};
 use crate::report::{Ended, Report};
-use crate::running::Spare;
+use crate::running::{Pin, Spare, memfd};
 use crate::spec::Spec;
 
 /// How launches are started.
@@ -252,9 +252,7 @@ impl Launcher {
                 group,
             });
         }
-        let (control, inside) = pair().or_cannot("make the control socket")?;
-        fcntl(&control, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
-            .or_cannot("make the control socket")?;
+        let (control, inside) = control_pair()?;
         let (helper, server, mut group) = match &self.server {
             Some(server) => {
                 let (server, group) = self.hand_over(server, given, &inside, limits)?;
@@ -276,6 +274,36 @@ impl Launcher {
             keep,
             group,
         })
+    }
+
+    /// Has a PID 1 be ready for the session's next launch, which `spec` tells all about but the command: as ready as
+    /// one that was kept. Where that fails, the launch goes without.
+    pub fn make_ready(&self, session: u128, spec: &Spec, pin: Pin) {
+        let Some(server) = &self.server else { return };
+        let spec = Spec {
+            ahead: true,
+            ..spec.clone()
+        };
+        let ready = || -> Result<_, Error> {
+            let (control, inside) = control_pair()?;
+            let null = null()?;
+            let spec_file = memfd(&self.encode(&spec)).or_cannot("pass the specification")?;
+            let nowhere = Descriptors {
+                stdout: null.as_fd(),
+                stderr: null.as_fd(),
+                spec: spec_file.as_fd(),
+                state: null.as_fd(),
+            };
+            let (_, mut group) = self.hand_over(server, &nowhere, &inside, &spec.limits)?;
+            if let Some(group) = &mut group {
+                group.joined();
+            }
+            Ok((control, group))
+        };
+        if let Ok((control, group)) = ready() {
+            let key = Key::new(session, &spec);
+            self.kept.put(key, control, group, Some(pin));
+        }
     }
 
     /// A launch's group: the one that was made `ahead`, where there is one.
@@ -360,8 +388,7 @@ impl Launcher {
 
     fn start_server(&self) -> Result<Server, Error> {
         let (socket, inside) = pair().or_cannot("make the launcher's socket")?;
-        let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
-            .or_cannot("open /dev/null")?;
+        let null = null()?;
         let descriptors = [
             (null.as_fd(), 1),
             (null.as_fd(), 2),
@@ -375,6 +402,17 @@ impl Launcher {
             helper: Mutex::new(helper),
         })
     }
+}
+
+/// A control socket: the caller's end, which does not block, and PID 1's.
+fn control_pair() -> Result<(OwnedFd, OwnedFd), Error> {
+    let (control, inside) = pair().or_cannot("make the control socket")?;
+    fcntl(&control, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).or_cannot("make the control socket")?;
+    Ok((control, inside))
+}
+
+fn null() -> Result<OwnedFd, Error> {
+    open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).or_cannot("open /dev/null")
 }
 
 /// The level basic, by the helper's own word for it.

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::fs::File;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -100,12 +99,7 @@ impl Running {
         } = launcher.spare().map_or_else(Spare::new, Ok)?;
         capture.limit = spec.limits.output_bytes;
         let spec_file = memfd(&launcher.encode(spec)).or_cannot("pass the launch specification")?;
-        let key = session.map(|session| Key {
-            session,
-            disk_bytes: spec.limits.disk_bytes,
-            programs: hash(&spec.programs),
-            layers: hash(&spec.layers),
-        });
+        let key = session.map(|session| Key::new(session, spec));
         let Launched {
             helper,
             server,
@@ -403,12 +397,6 @@ fn collect_sockets() {
     let _ = socketpair(AddressFamily::Unix, SockType::Stream, None, flags);
 }
 
-fn hash(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
-}
-
 /// A memory file of fixed size: what is not written takes no memory, and nobody can make it larger.
 fn state_file() -> io::Result<File> {
     let mut file = File::from(memfd_create(
@@ -422,7 +410,8 @@ fn state_file() -> io::Result<File> {
     Ok(file)
 }
 
-fn memfd(bytes: &[u8]) -> io::Result<OwnedFd> {
+/// A memory file with these bytes.
+pub(crate) fn memfd(bytes: &[u8]) -> io::Result<OwnedFd> {
     let fd = memfd_create(c"pg_shell", MFdFlags::MFD_CLOEXEC)?;
     let mut file = File::from(fd);
     file.write_all(bytes)?;

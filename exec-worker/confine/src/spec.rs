@@ -31,6 +31,8 @@ pub struct Spec {
     /// Of home: the layers of the session's files by name, the newest first, over which it is mounted; what is changed
     /// there is handed on. `None`: an empty one, of which nothing is kept.
     pub layers: Option<Vec<CString>>,
+    /// No command yet: PID 1 makes itself ready for one that has the same disk, programs and layers.
+    pub ahead: bool,
 }
 
 impl Spec {

@@ -6,10 +6,11 @@ use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use common::host::give;
 use common::{Ran, Session, path};
-use confine::{Ended, Launcher, Step};
+use confine::{Ended, Launcher, Pin, Step};
 use tempfile::TempDir;
 
 /// Layers, as a worker's cache has them, and both ways to launch over them.
@@ -161,6 +162,42 @@ fn what_serves_a_session_is_kept_while_its_files_stay_the_same() {
     fs::write(layers.folder.path().join("2").join("a"), "b").unwrap();
     give(layers.folder.path());
     assert_eq!(s.run_by(launcher, "cat a").text(), "b");
+}
+
+#[test]
+fn what_is_made_ready_serves_the_next_command_of_its_session_alone() {
+    let layers = Layers::new();
+    fs::write(layers.add("1").join("a"), "a").unwrap();
+    let launcher = &layers.launchers[0];
+    let mut s = session(&layers, &["1"]);
+    s.key = Some(8);
+    let pin: Pin = Arc::new(());
+    let waits = Arc::downgrade(&pin);
+    launcher.make_ready(8, &s.specify("echo not this"), pin);
+    for key in [None, Some(9)] {
+        s.key = key;
+        assert_eq!(s.run_by(launcher, "cat a").text(), "a");
+        assert!(waits.upgrade().is_some(), "taken by {key:?}");
+    }
+    s.key = Some(8);
+    let running = s.start_printing(launcher, "cat a; kill -STOP $$");
+    assert!(waits.upgrade().is_none(), "not taken");
+    assert_eq!(running.output().bytes, b"a");
+}
+
+#[test]
+fn what_cannot_be_made_ready_is_refused_when_it_is_asked_for() {
+    let layers = Layers::new();
+    let launcher = &layers.launchers[0];
+    let mut s = session(&layers, &["absent"]);
+    s.key = Some(8);
+    for _ in 0..3 {
+        launcher.make_ready(8, &s.specify("true"), Arc::new(()));
+        let ended = s.run_by(launcher, "true").outcome.report.ended;
+        assert!(matches!(ended, Ended::Refused(Step::Home, _)), "{ended:?}");
+    }
+    s.layers = Some(Vec::new());
+    assert_eq!(s.run_by(launcher, "echo well").text(), "well\n");
 }
 
 #[test]

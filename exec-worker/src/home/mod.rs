@@ -14,8 +14,8 @@ mod store;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use confine::Pin;
@@ -43,8 +43,6 @@ pub struct Files {
     folder: PathBuf,
     pool: Pool,
     worker: AtomicI64,
-    /// Trees that were stored since the last time there was nothing to do.
-    stored: Mutex<Vec<i64>>,
 }
 
 /// What a command begins with.
@@ -81,7 +79,6 @@ impl Files {
             folder,
             pool: Pool::new(database),
             worker: AtomicI64::new(0),
-            stored: Mutex::default(),
         })
     }
 
@@ -95,26 +92,18 @@ impl Files {
         self.worker.store(worker, Ordering::Relaxed);
     }
 
-    fn stored(&self) -> MutexGuard<'_, Vec<i64>> {
-        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// While there is nothing else to do: merges the layers of what was stored lately, which the next command of
-    /// its session would wait for.
-    pub fn settle(&self) {
-        let trees = std::mem::take(&mut *self.stored());
-        if trees.is_empty() {
-            return;
+    /// While there is nothing else to do: merges the layers of a tree that was stored lately, which the next command of
+    /// its session would wait for. What that begins with, if the cache has it; it takes a while.
+    pub fn settle(&self, tree: i64) -> Option<Begun> {
+        if let Err(e) = self.cache.settle(tree) {
+            warn!(tree, error = %e, "the cache is damaged; the tree is fetched again");
+            self.cache.forget(tree);
         }
-        let cache = self.cache.clone();
-        spawn_blocking(move || {
-            for tree in trees {
-                if let Err(e) = cache.settle(tree) {
-                    warn!(tree, error = %e, "the cache is damaged; the tree is fetched again");
-                    cache.forget(tree);
-                }
-            }
-        });
+        let stack = self.cache.get(tree)?;
+        Some(Begun {
+            stack,
+            tree: Some(tree),
+        })
     }
 
     /// Closes connections that nobody has used lately.
@@ -194,11 +183,9 @@ impl Files {
         })
         .await?;
         self.pool.put(connection);
-        match (&stored, begun.tree) {
-            (Ok(Stored::Tree { id, .. }), _) => self.stored().push(*id),
+        if let (Err(Error::Files(_)), Some(tree)) = (&stored, begun.tree) {
             // It may be the cache; whatever it is, the next command does without.
-            (Err(Error::Files(_)), Some(tree)) => self.cache.forget(tree),
-            _ => {}
+            self.cache.forget(tree);
         }
         stored
     }

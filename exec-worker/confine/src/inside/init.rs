@@ -54,9 +54,21 @@ pub(super) fn live(
     let first = start::take(first)?;
     let mut confined = confine(&first.spec, rules)?;
     let forks = way.forks(first.spec.shell) && confined.state.is_none();
-    let (mut started, mut state) = confined.start(first, &watch, way)?;
-    let mut served = 0;
+    let mut served = if first.spec.ahead { LIKELY } else { 0 };
+    let mut first = Some(first).filter(|first| !first.spec.ahead);
     loop {
+        let (started, state) = match first.take() {
+            Some(taken) => confined.start(taken, &watch, way)?,
+            None if forks => {
+                let ahead = served >= LIKELY;
+                let begin = |spec: &Spec| confined.begin(spec, &watch);
+                (start::fork_next(control, ahead, begin)?, None)
+            }
+            None => match start::receive_launch(control)? {
+                Some(taken) => confined.start(taken, &watch, way)?,
+                None => return Ok(None),
+            },
+        };
         let (shell, limits) = match started {
             Started::Here(woken) => return Ok(Some(woken)),
             Started::Nowhere => return Ok(None),
@@ -76,18 +88,6 @@ pub(super) fn live(
             return Ok(None);
         }
         served += 1;
-        (started, state) = if forks {
-            let ahead = served >= LIKELY;
-            (
-                start::fork_next(control, ahead, |spec| confined.begin(spec, &watch))?,
-                None,
-            )
-        } else {
-            match start::receive_launch(control)? {
-                Some(taken) => confined.start(taken, &watch, way)?,
-                None => return Ok(None),
-            }
-        };
     }
 }
 

@@ -109,6 +109,7 @@ impl Shell {
             limits,
             programs: start.programs.map(c_strings).transpose()?,
             layers: start.layers.map(c_strings).transpose()?,
+            ahead: false,
         })
     }
 }

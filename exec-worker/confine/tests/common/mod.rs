@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use confine::shell::{Shell, Start, State, StateError};
-use confine::{Ended, Launcher, Limits, Outcome, Output, Running};
+use confine::{Ended, Launcher, Limits, Outcome, Output, Running, Spec};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
@@ -84,6 +84,11 @@ impl Session {
     }
 
     pub fn start_by(&self, launcher: &Launcher, command: &str) -> Running {
+        let spec = self.specify(command);
+        Running::start(launcher, self.key, &spec, None).expect("the launcher starts")
+    }
+
+    pub fn specify(&self, command: &str) -> Spec {
         let start = Start {
             command,
             cwd: &self.cwd,
@@ -92,11 +97,9 @@ impl Session {
             programs: self.programs.as_deref(),
             layers: self.layers.as_deref(),
         };
-        let spec = self
-            .shell
+        self.shell
             .prepare(&start, self.limits.clone())
-            .expect("a sound specification");
-        Running::start(launcher, self.key, &spec, None).expect("the launcher starts")
+            .expect("a sound specification")
     }
 
     /// Waits until the command has printed something.
