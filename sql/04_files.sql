@@ -12,7 +12,7 @@ create table shell.chunks (
   constraint chunk_size_in_range check (size between 1 and 8388608),
   constraint chunk_is_somewhere check ((bytes is null) <> (content_url is null)),
   constraint chunk_is_what_its_hash_says check (bytes is null or (octet_length(bytes) = size and sha256(bytes) = hash)),
-  constraint content_url_fits check (octet_length(content_url) between 1 and 4096)
+  constraint content_url_fits check (octet_length(content_url) between 1 and 1024)
 );
 comment on table shell.chunks is 'Pieces of files, each kept once.';
 comment on column shell.chunks.hash is 'SHA-256 of its bytes.';
@@ -21,6 +21,8 @@ comment on column shell.chunks.bytes is 'The bytes; null where they are kept els
 comment on column shell.chunks.content_url is 'Where else they are kept; null where they are here.';
 comment on column shell.chunks.added_at is
   'When it was last stored. What no file has an hour later is collected: its command never ended.';
+-- Which chunk an object is.
+create index chunks_outside on shell.chunks using hash (content_url) where content_url is not null;
 -- The order in which upkeep looks for chunks that no file has.
 create index chunks_by_age on shell.chunks (added_at);
 -- Whoever claims for the store what an older server lacks has the default compression.
@@ -31,6 +33,22 @@ exception when feature_not_supported then
   null;
 end
 $$;
+
+-- No object is ever without a row, here before it is written, in shell.chunks from then on, and here again until it is
+-- removed. Its address is used once: what is given up here is named by no chunk later, however late its removal comes.
+create table shell.unnamed_objects (
+  url text primary key,
+  since timestamptz not null default now(),
+  given_up_at timestamptz,
+
+  constraint url_fits check (octet_length(url) between 1 and 1024)
+);
+comment on table shell.unnamed_objects is
+  'Objects outside the database that are no chunk''s: not yet, or no longer. An hour later a worker removes them.';
+comment on column shell.unnamed_objects.url is 'Where the object is, or may be.';
+comment on column shell.unnamed_objects.since is 'When it was announced, or its chunk collected.';
+comment on column shell.unnamed_objects.given_up_at is 'When a worker last went to remove it; null until then.';
+create index unnamed_objects_by_age on shell.unnamed_objects (since);
 
 create function shell.split_hashes(hashes bytea) returns bytea[]
 language sql immutable strict parallel safe
@@ -228,6 +246,7 @@ comment on column shell.user_storage.user_id is 'The user.';
 comment on column shell.user_storage.bytes is 'The sum of shell.user_contents.size.';
 
 select pg_catalog.pg_extension_config_dump('shell.chunks', '');
+select pg_catalog.pg_extension_config_dump('shell.unnamed_objects', '');
 select pg_catalog.pg_extension_config_dump('shell.contents', '');
 select pg_catalog.pg_extension_config_dump('shell.trees', '');
 select pg_catalog.pg_extension_config_dump('shell.fs_entries', '');

@@ -17,23 +17,62 @@ end
 $$;
 comment on function shell.missing_chunks(bytea[]) is 'Which of these chunks are not stored.';
 
+create function shell.expect_objects(urls text[]) returns void
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  insert into shell.unnamed_objects (url) select u from unnest(expect_objects.urls) as u
+$$;
+comment on function shell.expect_objects(text[]) is
+  'Announces objects that are about to be written outside the database, each at an address that none has had before. '
+  'What no chunk comes to name within an hour is removed.';
+
 create function shell.add_chunks(hashes bytea[], contents bytea[], urls text[], sizes int[] default null) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  expected text[];
+  lost bytea;
 begin
+  if add_chunks.urls is not null then
+    -- Locked: whoever would give them up passes them over.
+    expected := array(
+      select u.url from shell.unnamed_objects as u
+      where u.url = any (add_chunks.urls) and u.given_up_at is null
+      order by u.url
+      for update);
+  end if;
   -- In one order, or two workers with the same chunks would wait for each other.
   insert into shell.chunks as k (hash, size, bytes, content_url)
   select distinct on (h.hash)
     h.hash, coalesce(octet_length(h.bytes), h.size), h.bytes, case when h.bytes is null then h.url end
   from unnest(add_chunks.hashes, add_chunks.contents, add_chunks.urls, add_chunks.sizes) as h (hash, bytes, url, size)
+  where h.bytes is not null or h.url is null or h.url = any (expected)
   order by h.hash
   on conflict (hash) do update set added_at = now() where k.added_at < now() - interval '10 minutes';
+  if add_chunks.urls is null then
+    return;
+  end if;
+
+  -- Of two that were written for one chunk, one stays unnamed.
+  delete from shell.unnamed_objects as u
+  where u.url = any (expected) and exists (select from shell.chunks as k where k.content_url = u.url);
+  select h.hash into lost from unnest(add_chunks.hashes) as h (hash)
+  where not exists (select from shell.chunks as k where k.hash = h.hash)
+  limit 1;
+  if found then
+    raise exception using
+      errcode = 'PS043',
+      message = format('the object for chunk %s was not expected, or was given up', encode(lost, 'hex')),
+      hint = 'Announce it with shell.expect_objects(), and write it within an hour.';
+  end if;
 end
 $$;
 comment on function shell.add_chunks(bytea[], bytea[], text[], int[]) is
-  'Stores chunks: their bytes, or the address where these are kept and how many there are. '
-  'A constraint refuses bytes that are not what the hash says. What is there already is kept for another hour.';
+  'Stores chunks: their bytes, or where these are kept and how many there are. '
+  'A constraint refuses bytes that are not what the hash says. What is there already is kept for another hour. '
+  'Raises PS043 for an object that shell.expect_objects() has not announced.';
 
 create function shell.content_chunks(contents bytea[])
 returns table (content bytea, number int, chunk bytea, size int)

@@ -440,7 +440,8 @@ comment on function shell.release_commands(bigint, int, bigint[]) is
 
 create function shell.heartbeat(worker_id bigint, grace interval, lease interval, max_attempts int)
 returns table (
-  alive boolean, rescued bigint, waiting boolean, cancelled bigint[], lost boolean, upkeep_left bigint
+  alive boolean, rescued bigint, waiting boolean, cancelled bigint[], lost boolean, upkeep_left bigint,
+  objects_left boolean
 )
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -464,9 +465,11 @@ begin
     raise warning 'upkeep failed: % (%)', sqlerrm, sqlstate;
     upkeep_left := 0;
   end;
+  objects_left := exists (select from shell.unnamed_objects as u where u.since < now() - interval '1 hour');
   return next;
 end
 $$;
 comment on function shell.heartbeat(bigint, interval, interval, int) is
   'The slow poll, all in one transaction: says alive, rescues what lost workers held, tells what waits and what to cancel, '
-  'and does a little upkeep; where upkeep_left is not 0, shell.upkeep() has more to do.';
+  'and does a little upkeep; where upkeep_left is not 0, shell.upkeep() has more to do, and where objects_left, '
+  'shell.give_up_objects().';

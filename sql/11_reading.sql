@@ -179,8 +179,8 @@ begin
       elsif stored.bytes is null and stored.content_url is not null then
         raise exception using
           errcode = 'PS042',
-          message = format('chunk %s is kept outside the database, at %s', encode(stored.chunk, 'hex'), stored.content_url),
-          hint = 'Read the file in its session: a worker can fetch it.';
+          message = format('chunk %s is kept outside the database', encode(stored.chunk, 'hex')),
+          hint = 'Read the file by a command in its session, with cat or head: a worker fetches it. Postgres does not.';
       elsif stored.bytes is null or sha256(stored.bytes) <> stored.chunk then
         wrong := format('chunk %s was altered', encode(stored.chunk, 'hex'));
       end if;

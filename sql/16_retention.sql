@@ -69,23 +69,32 @@ declare
   locked bytea[];
   collected bigint;
 begin
-  -- What is kept elsewhere stays: nobody is here who could remove it there.
   locked := array(
     select k.hash from shell.chunks as k
-    where k.hash = any (collect_chunks.hashes) and k.added_at < now() - interval '1 hour' and k.content_url is null
+    where k.hash = any (collect_chunks.hashes) and k.added_at < now() - interval '1 hour'
     order by k.hash
     for update skip locked);
-  delete from shell.chunks as k
-  where k.hash = any (locked)
-    and not exists (select from shell.contents as c where c.hash = k.hash and c.chunks = k.hash)
-    and not exists (
-      select from shell.contents as c
-      where octet_length(c.chunks) > 32 and shell.split_hashes(c.chunks) @> array[k.hash::bytea]);
-  get diagnostics collected = row_count;
+  with removed as (
+    delete from shell.chunks as k
+    where k.hash = any (locked)
+      and not exists (select from shell.contents as c where c.hash = k.hash and c.chunks = k.hash)
+      and not exists (
+        select from shell.contents as c
+        where octet_length(c.chunks) > 32 and shell.split_hashes(c.chunks) @> array[k.hash::bytea])
+    returning k.content_url
+  ),
+  unnamed as (
+    insert into shell.unnamed_objects (url)
+    select distinct r.content_url from removed as r where r.content_url is not null
+    on conflict (url) do nothing
+  )
+  select count(*) into collected from removed as r;
   return collected;
 end
 $$;
-comment on function shell.collect_chunks(bytea[]) is 'Removes those of these chunks that no file has for an hour; returns how many.';
+comment on function shell.collect_chunks(bytea[]) is
+  'Removes those of these chunks that no file has for an hour; returns how many. What is kept outside is a worker''s to '
+  'remove.';
 
 create function shell.collect_contents(hashes bytea[]) returns bigint
 language plpgsql

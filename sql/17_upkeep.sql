@@ -125,3 +125,34 @@ $$;
 comment on function shell.upkeep(int) is
   'A little of what workers do now and then, by one of them at a time: merges changes, removes what retention does not '
   'keep, collects what nothing refers to. Returns how much there was; 0 is all done.';
+
+create function shell.give_up_objects(store text, at_most int default 1000) returns setof text
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  update shell.unnamed_objects as u set given_up_at = now()
+  where u.url in (
+    select o.url from shell.unnamed_objects as o
+    where o.since < now() - interval '1 hour'
+      -- Some other worker may be at it, or have died of it.
+      and coalesce(o.given_up_at < now() - interval '10 minutes', true)
+      and starts_with(o.url, give_up_objects.store)
+      and substr(o.url, length(give_up_objects.store) + 1) ~ '^[0-9a-f]{2}/[0-9a-f]{64}-[0-9a-f]{32}$'
+      -- As where a row was brought back from a backup.
+      and not exists (select from shell.chunks as k where k.content_url = o.url)
+    order by o.since
+    limit give_up_objects.at_most
+    for update skip locked)
+  returning u.url
+$$;
+comment on function shell.give_up_objects(text, int) is
+  'Objects of a store, named by what all its addresses begin with, that are no chunk''s for an hour: to be removed, and '
+  'then forgotten with shell.forget_objects(). No chunk will ever name them.';
+
+create function shell.forget_objects(urls text[]) returns void
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  delete from shell.unnamed_objects as u where u.url = any (forget_objects.urls) and u.given_up_at is not null
+$$;
+comment on function shell.forget_objects(text[]) is 'Says that objects which were given up are removed.';

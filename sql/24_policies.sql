@@ -8,6 +8,7 @@ alter table shell.commands enable row level security, force row level security;
 alter table shell.output_chunks enable row level security, force row level security;
 alter table shell.workers enable row level security, force row level security;
 alter table shell.chunks enable row level security, force row level security;
+alter table shell.unnamed_objects enable row level security, force row level security;
 alter table shell.contents enable row level security, force row level security;
 alter table shell.trees enable row level security, force row level security;
 alter table shell.fs_entries enable row level security, force row level security;
@@ -62,6 +63,7 @@ create policy auditor on shell.commands for select to shell_auditor using (true)
 create policy auditor on shell.output_chunks for select to shell_auditor using (true);
 create policy auditor on shell.workers for select to shell_auditor using (true);
 create policy auditor on shell.chunks for select to shell_auditor using (true);
+create policy auditor on shell.unnamed_objects for select to shell_auditor using (true);
 create policy auditor on shell.contents for select to shell_auditor using (true);
 create policy auditor on shell.trees for select to shell_auditor using (true);
 create policy auditor on shell.fs_entries for select to shell_auditor using (true);
@@ -85,6 +87,7 @@ create policy administrator on shell.commands for select to shell_admin using (t
 create policy administrator on shell.output_chunks for select to shell_admin using (true);
 create policy administrator on shell.workers for select to shell_admin using (true);
 create policy administrator on shell.chunks for select to shell_admin using (true);
+create policy administrator on shell.unnamed_objects for select to shell_admin using (true);
 create policy administrator on shell.contents for select to shell_admin using (true);
 create policy administrator on shell.trees for select to shell_admin using (true);
 create policy administrator on shell.fs_entries for select to shell_admin using (true);

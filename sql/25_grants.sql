@@ -22,13 +22,16 @@ grant execute on function
   shell.release_commands(bigint, int, bigint[]),
   shell.heartbeat(bigint, interval, interval, int),
   shell.missing_chunks(bytea[]),
+  shell.expect_objects(text[]),
   shell.add_chunks(bytea[], bytea[], text[], int[]),
   shell.add_tree(bigint, bigint, int, json, json, bytea[], bytea[]),
   shell.tree_entries(bigint),
   shell.tree_changes(bigint),
   shell.content_chunks(bytea[]),
   shell.read_chunks(bytea[]),
-  shell.upkeep(int)
+  shell.upkeep(int),
+  shell.give_up_objects(text, int),
+  shell.forget_objects(text[])
 to shell_worker;
 
 -- Who holds this role may run confined commands in backends, and nothing else of the schema.

@@ -11,6 +11,7 @@ use daemon::log::Log;
 use tokio_postgres::config::Host;
 
 use crate::error::Error;
+use crate::home::StoreAddress;
 
 /// How commands are confined.
 #[derive(Debug, Clone, Args)]
@@ -48,6 +49,27 @@ pub struct FilesCache {
     pub files_cache_bytes: u64,
 }
 
+/// Where contents of files are, if not in the database.
+#[derive(Debug, Clone, Args)]
+pub struct ContentStore {
+    /// A store for the contents of sessions' files beside the database: file:///FOLDER, or s3://BUCKET/PREFIX with
+    /// the AWS_* variables for credentials, region and endpoint. One database's alone, and the same for all its workers.
+    #[arg(long, env = "PG_SHELL_CONTENT_STORE", value_name = "URL")]
+    pub content_store: Option<StoreAddress>,
+
+    /// Pieces of files with fewer bytes stay in the database. A piece has 524288 at most.
+    // As much goes to the database in the statement that stores the tree: what changes little does not wait for the
+    // store.
+    #[arg(
+        long,
+        env = "PG_SHELL_CONTENT_STORE_MIN_BYTES",
+        value_name = "BYTES",
+        default_value = "65536",
+        value_parser = clap::value_parser!(u32).range(1..=524_288)
+    )]
+    pub content_store_min_bytes: u32,
+}
+
 /// Runs the commands that users submit to Postgres: claims them from database queues, runs each in a
 /// confined child, and writes back what it left. Any number of workers may share a database.
 #[derive(Debug, Clone, Parser)]
@@ -75,6 +97,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub files: FilesCache,
+
+    #[command(flatten)]
+    pub content: ContentStore,
 
     /// Seconds without a heartbeat after which a worker is given up for lost.
     #[arg(long, env = "PG_SHELL_LEASE", value_name = "SECONDS", default_value = "30", value_parser = seconds)]

@@ -38,6 +38,8 @@ pub struct Pulse {
     pub cancelled: Vec<i64>,
     /// Another worker may be lost; it is worth looking again after the grace.
     pub lost: bool,
+    /// Objects outside the database are to be removed.
+    pub objects_left: bool,
 }
 
 /// Terms that the worker's administrator sets, in the database's types.
@@ -198,6 +200,7 @@ impl Db {
             waiting: row.try_get("waiting")?,
             cancelled: row.try_get("cancelled")?,
             lost: row.try_get("lost")?,
+            objects_left: row.try_get("objects_left")?,
         })
     }
 

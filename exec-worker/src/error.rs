@@ -50,6 +50,20 @@ pub enum Error {
     /// The database refused something, or is gone.
     #[error("database: {}", daemon::describe(.0))]
     Database(#[from] tokio_postgres::Error),
+    /// A chunk is in a content store, and this worker has none.
+    #[error(
+        "chunk {0} is kept outside the database, and this worker has no --content-store (PG_SHELL_CONTENT_STORE)"
+    )]
+    NoContentStore(files::Hash),
+    /// A chunk's row names what is no object of this worker's content store.
+    #[error("chunk {0} is kept outside the database, and not in this worker's --content-store")]
+    Elsewhere(files::Hash),
+    /// The content store does not answer.
+    #[error("chunk {0} cannot be read from the content store; the worker's log says why")]
+    NotRead(files::Hash),
+    /// The content store does not take it.
+    #[error("chunk {0} cannot be written to the content store; the worker's log says why")]
+    NotWritten(files::Hash),
     /// A session's files cannot be read or kept.
     #[error("{0}")]
     Files(#[from] files::Error),

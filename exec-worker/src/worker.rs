@@ -78,7 +78,11 @@ impl Worker {
         let mut launcher =
             Launcher::at(level, path, &std::env::temp_dir())?.within(groups::find(&config.cgroup)?);
         let files = match level {
-            Level::Strict => Some(Arc::new(Files::new(&config.files, &config.database_url)?)),
+            Level::Strict => Some(Arc::new(Files::new(
+                &config.files,
+                &config.content,
+                &config.database_url,
+            )?)),
             Level::Basic => None,
         };
         if let Some(files) = &files {
@@ -122,6 +126,12 @@ impl Worker {
     /// # Errors
     /// Whatever another attempt cannot mend: a refused user, an unknown version, a missing right.
     pub async fn run(mut self, mut shutdown: Shutdown) -> Result<(), Error> {
+        if let Some(files) = &self.files {
+            tokio::select! {
+                tried = files.try_out() => tried?,
+                () = shutdown.reaches(Stage::Soft) => return Ok(()),
+            }
+        }
         let mut pause = FIRST_PAUSE;
         loop {
             let leave_at = if self.held.is_empty() {
@@ -362,6 +372,9 @@ impl Worker {
             self.held.cancel(command);
         }
         self.hungry |= pulse.waiting;
+        if let Some(files) = self.files.as_ref().filter(|_| pulse.objects_left) {
+            files.remove_objects();
+        }
         let next = if pulse.lost {
             self.terms.grace
         } else {

@@ -1,6 +1,6 @@
 //! Everything that can go wrong with `run_command`, and what the caller is told.
 //!
-//! `PS001` to `PS009`, `PS016` to `PS019`, and `PS030` to `PS042`, about files, are raised by the functions in `sql/`; where
+//! `PS001` to `PS009`, `PS016` to `PS019`, and `PS030` to `PS043`, about files, are raised by the functions in `sql/`; where
 //! the same thing goes wrong here, it has the same code. The class is the project's own.
 
 use std::io;

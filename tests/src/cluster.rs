@@ -156,18 +156,19 @@ impl Cluster {
 
     /// Starts a worker with these flags.
     pub fn starting_worker(&self, flags: &[&str]) -> Worker {
-        Worker::start(
-            &self.inner.stage,
-            &self.connection("shell_worker", "pg_shell"),
-            None,
-            flags,
-        )
+        self.worker_with(&[], flags)
+    }
+
+    /// Starts a worker with these variables and flags.
+    pub fn worker_with(&self, variables: &[(&str, String)], flags: &[&str]) -> Worker {
+        let connection = self.connection("shell_worker", "pg_shell");
+        Worker::start(&self.inner.stage, &connection, None, variables, flags)
     }
 
     /// Starts a worker in this control group, and waits until it is ready.
     pub fn worker_in(&self, group: &Path, flags: &[&str]) -> Worker {
         let connection = self.connection("shell_worker", "pg_shell");
-        Worker::start(&self.inner.stage, &connection, Some(group), flags).ready()
+        Worker::start(&self.inner.stage, &connection, Some(group), &[], flags).ready()
     }
 
     /// Starts a web server with these flags, and waits until it is ready. Postgres gets the secret that it has.

@@ -29,7 +29,7 @@ pub use launcher::Wrapper;
 pub use machine::{
     children_of, family_of, living_processes, marked_processes, stat_fields, wait_until_gone,
 };
-pub use process::Process;
+pub use process::{Process, run_if_installed};
 pub use refusal::Refusal;
 pub use request::Caller;
 pub use stage::{Stage, is_root, postgres_user, worker_user};

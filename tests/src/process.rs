@@ -201,3 +201,20 @@ pub(crate) fn run(command: &mut Command) -> Output {
     );
     output
 }
+
+/// Runs a program to its end, which must be a success; false where it is not installed, which is printed.
+pub fn run_if_installed(command: &mut Command) -> bool {
+    match command.output() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            println!("skipped: no {}", command.get_program().to_string_lossy());
+            false
+        }
+        Err(e) => panic!("{command:?}: {e}"),
+        Ok(output) => {
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            assert!(output.status.success(), "{command:?}:\n{said}");
+            true
+        }
+    }
+}

@@ -18,8 +18,15 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts one with these flags beside where its database is; in this control group, where one is given.
-    pub fn start(stage: &Stage, connection: &str, group: Option<&Path>, flags: &[&str]) -> Worker {
+    /// Starts one with these flags beside where its database is, and these variables; in this control group, where one
+    /// is given.
+    pub fn start(
+        stage: &Stage,
+        connection: &str,
+        group: Option<&Path>,
+        variables: &[(&str, String)],
+        flags: &[&str],
+    ) -> Worker {
         let user = stage::worker_user();
         let mut all = vec!["--database-url", connection];
         if !stage::is_root() {
@@ -27,7 +34,7 @@ impl Worker {
         }
         all.extend(flags);
         let mut command = stage::command_as(&user, "KILL", &stage.worker());
-        command.args(&all);
+        command.args(&all).envs(variables.iter().cloned());
         if let Some(group) = group {
             enter(&mut command, group);
         }

@@ -3,31 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pg_shell_tests::{Cluster, token};
+use pg_shell_tests::{Cluster, run_if_installed, token};
 use serde_json::json;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
-}
-
-/// Runs a program that must succeed; false where it is not installed.
-fn run(command: &mut Command) -> bool {
-    match command.output() {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            println!("skipped: no {}", command.get_program().to_string_lossy());
-            false
-        }
-        Err(e) => panic!("{command:?}: {e}"),
-        Ok(output) => {
-            let said = [output.stdout, output.stderr].concat();
-            assert!(
-                output.status.success(),
-                "{command:?}:\n{}",
-                String::from_utf8_lossy(&said)
-            );
-            true
-        }
-    }
 }
 
 /// Runs a client's script against a server of its own.
@@ -42,7 +22,7 @@ fn try_client(program: &Path, script: &Path) {
         "PG_SHELL_TOKEN",
         token(&json!({"sub": user, "role": "shell_user"})),
     );
-    run(&mut command);
+    run_if_installed(&mut command);
 }
 
 #[test]
@@ -56,7 +36,7 @@ fn postgrest_js() {
     install
         .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
         .current_dir(scratch.path());
-    if run(&mut install) {
+    if run_if_installed(&mut install) {
         try_client(Path::new("node"), &scratch.path().join("contract.mjs"));
     }
 }
@@ -65,10 +45,11 @@ fn postgrest_js() {
 fn postgrest_py() {
     let scratch = tempfile::tempdir().expect("a temporary folder");
     let python = scratch.path().join("venv/bin/python");
-    if run(Command::new("python3")
-        .args(["-m", "venv"])
-        .arg(scratch.path().join("venv")))
-    {
+    if run_if_installed(
+        Command::new("python3")
+            .args(["-m", "venv"])
+            .arg(scratch.path().join("venv")),
+    ) {
         let mut install = Command::new(&python);
         install.args([
             "-m",
@@ -78,7 +59,7 @@ fn postgrest_py() {
             "--disable-pip-version-check",
             "--requirement",
         ]);
-        run(install.arg(folder().join("requirements.txt")));
+        run_if_installed(install.arg(folder().join("requirements.txt")));
         try_client(&python, &folder().join("contract.py"));
     }
 }

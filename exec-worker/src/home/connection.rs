@@ -12,6 +12,10 @@ pub(super) struct Connection {
     pub(super) client: Client,
     pub(super) missing_chunks: Statement,
     pub(super) add_chunks: Statement,
+    pub(super) expect_objects: Statement,
+    pub(super) add_objects: Statement,
+    pub(super) give_up_objects: Statement,
+    pub(super) forget_objects: Statement,
     pub(super) add_tree: Statement,
     pub(super) tree_entries: Statement,
     pub(super) content_chunks: Statement,
@@ -23,9 +27,24 @@ impl Connection {
         let (client, connection) = config.connect(NoTls).await?;
         tokio::spawn(connection);
         let prepare = |sql: &'static str| client.prepare(sql);
-        let (missing_chunks, add_chunks, add_tree, tree_entries, content_chunks, read_chunks) = tokio::try_join!(
+        let (
+            missing_chunks,
+            add_chunks,
+            expect_objects,
+            add_objects,
+            give_up_objects,
+            forget_objects,
+            add_tree,
+            tree_entries,
+            content_chunks,
+            read_chunks,
+        ) = tokio::try_join!(
             prepare("select shell.missing_chunks($1)"),
             prepare("select shell.add_chunks($1, $2, null)"),
+            prepare("select shell.expect_objects($1)"),
+            prepare("select shell.add_chunks($1, null, $2, $3)"),
+            prepare("select shell.give_up_objects($1)"),
+            prepare("select shell.forget_objects($1)"),
             prepare("select tree_id, refusal from shell.add_tree($1, $2, $3, $4, $5, $6, $7)"),
             prepare(
                 "select path, kind, mode, mtime_ns, size, content, target, link from shell.tree_entries($1)"
@@ -38,6 +57,10 @@ impl Connection {
         Ok(Connection {
             missing_chunks,
             add_chunks,
+            expect_objects,
+            add_objects,
+            give_up_objects,
+            forget_objects,
             add_tree,
             tree_entries,
             content_chunks,

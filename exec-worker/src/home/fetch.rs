@@ -7,39 +7,34 @@ use std::pin::pin;
 use daemon::describe;
 use files::{Cache, Chunk, ChunkSource, Entry, Hash, Kind, Stack};
 use futures_util::TryStreamExt;
-use tokio::runtime::Handle;
+use futures_util::future::try_join_all;
 use tokio_postgres::{Row, Statement};
 
-use super::connection::Connection;
+use super::Contents;
 use crate::error::Error;
 
 /// Paths and targets of symlinks of a tree, which are listed in memory, have no more bytes.
 const NAMES_BYTES: u64 = 512 << 20;
 
 /// Restores a tree as one layer.
-pub(super) fn restore(
-    cache: &Cache,
-    connection: &Connection,
-    handle: &Handle,
-    tree: i64,
-) -> Result<Stack, Error> {
-    let entries = handle.block_on(entries(connection, tree))?;
+pub(super) fn restore(cache: &Cache, contents: &Contents, tree: i64) -> Result<Stack, Error> {
+    let entries = contents.handle.block_on(entries(contents, tree))?;
     let mut layer = cache.new_layer()?;
     let mut source = Source {
-        connection,
-        handle,
+        contents,
         failed: None,
     };
     let restored = files::restore(&mut layer, &entries, &mut source);
     if let Some(e) = source.failed {
-        return Err(Error::Database(e));
+        return Err(e);
     }
     restored?;
     Ok(cache.extend(&cache.empty(), tree, layer)?)
 }
 
 /// All that a tree has, as it comes: the rows are not held beside it.
-async fn entries(connection: &Connection, tree: i64) -> Result<Vec<Entry>, Error> {
+async fn entries(contents: &Contents, tree: i64) -> Result<Vec<Entry>, Error> {
+    let connection = &contents.connection;
     let statement = &connection.tree_entries;
     let mut rows = pin!(connection.client.query_raw(statement, [tree]).await?);
     let mut entries = Vec::new();
@@ -81,33 +76,53 @@ fn entry(row: &Row) -> Result<Entry, tokio_postgres::Error> {
     })
 }
 
-/// Contents by a connection.
+/// Contents by a connection, and from a content store.
 struct Source<'a> {
-    connection: &'a Connection,
-    handle: &'a Handle,
+    contents: &'a Contents,
     /// The reason, which an I/O error would lose.
-    failed: Option<tokio_postgres::Error>,
+    failed: Option<Error>,
 }
 
-/// A row of `shell.read_chunks`, whose bytes stay where they came.
-pub(super) struct Bytes(Row);
+/// A chunk's bytes.
+pub(super) enum Bytes {
+    /// Of `shell.read_chunks`; they stay where they came.
+    Row(Row),
+    Object(Vec<u8>),
+}
 
 impl AsRef<[u8]> for Bytes {
     fn as_ref(&self) -> &[u8] {
-        self.0.get(1)
+        match self {
+            Bytes::Row(row) => row.get(1),
+            Bytes::Object(bytes) => bytes,
+        }
     }
 }
 
 impl Source<'_> {
     /// Of a statement about some hashes.
     fn rows(&mut self, statement: &Statement, hashes: &[&[u8]]) -> io::Result<Vec<Row>> {
-        let client = &self.connection.client;
-        let rows = self.handle.block_on(client.query(statement, &[&hashes]));
-        rows.map_err(|e| {
-            let told = told(&e);
-            self.failed = Some(e);
-            told
-        })
+        let client = &self.contents.connection.client;
+        let rows = (self.contents.handle).block_on(client.query(statement, &[&hashes]));
+        rows.map_err(|e| self.fails(e.into()))
+    }
+
+    /// What is in the content store; `None` for what is missing there.
+    fn objects(&mut self, objects: &[(Hash, String)]) -> io::Result<Vec<Option<Vec<u8>>>> {
+        let outside = match (self.contents.outside.as_deref(), objects.first()) {
+            (_, None) => return Ok(Vec::new()),
+            (None, Some((chunk, _))) => return Err(self.fails(Error::NoContentStore(*chunk))),
+            (Some(outside), Some(_)) => outside,
+        };
+        let all = objects.iter().map(|(chunk, url)| outside.read(*chunk, url));
+        let read = self.contents.handle.block_on(try_join_all(all));
+        read.map_err(|e| self.fails(e))
+    }
+
+    fn fails(&mut self, e: Error) -> io::Error {
+        let told = io::Error::other(e.to_string());
+        self.failed = Some(e);
+        told
     }
 }
 
@@ -127,7 +142,7 @@ impl ChunkSource for Source<'_> {
 
     fn contents(&mut self, contents: &[Hash]) -> io::Result<Vec<Option<Vec<Chunk>>>> {
         let wanted: Vec<&[u8]> = contents.iter().map(|c| c.0.as_slice()).collect();
-        let rows = self.rows(&self.connection.content_chunks, &wanted)?;
+        let rows = self.rows(&self.contents.connection.content_chunks, &wanted)?;
         let mut found: HashMap<Hash, Vec<Chunk>> = HashMap::new();
         for row in rows {
             let chunks = found.entry(hash(&row, 0)).or_default();
@@ -145,16 +160,23 @@ impl ChunkSource for Source<'_> {
 
     fn chunks(&mut self, chunks: &[Hash]) -> io::Result<Vec<Option<Bytes>>> {
         let wanted: Vec<&[u8]> = chunks.iter().map(|c| c.0.as_slice()).collect();
-        let rows = self.rows(&self.connection.read_chunks, &wanted)?;
+        let rows = self.rows(&self.contents.connection.read_chunks, &wanted)?;
         let mut found = HashMap::new();
+        let mut objects = Vec::new();
         for row in rows {
-            if let Some(url) = row.try_get::<_, Option<&str>>(2).map_err(|e| told(&e))? {
-                return Err(io::Error::other(format!(
-                    "chunk {} is kept at {url}, which this worker cannot read",
-                    hash(&row, 0)
-                )));
+            let chunk = hash(&row, 0);
+            match row.try_get::<_, Option<String>>(2).map_err(|e| told(&e))? {
+                Some(url) => objects.push((chunk, url)),
+                None => {
+                    found.insert(chunk, Bytes::Row(row));
+                }
             }
-            found.insert(hash(&row, 0), Bytes(row));
+        }
+        let read = self.objects(&objects)?;
+        for ((chunk, _), bytes) in objects.into_iter().zip(read) {
+            if let Some(bytes) = bytes {
+                found.insert(chunk, Bytes::Object(bytes));
+            }
         }
         Ok(chunks.iter().map(|c| found.remove(c)).collect())
     }

@@ -5,11 +5,15 @@
 //!  home's upper folder ──► change ──► chunks and tree in the database, and one more layer in the cache
 //! ```
 //!
-//! A tree that was stored is nobody's until its command's result names it.
+//! A tree that was stored is nobody's until its command's result names it. Its chunks are in the database, or in a
+//! content store that the database names.
 
+mod address;
 mod connection;
 mod fetch;
 mod folder;
+mod outside;
+mod removal;
 mod store;
 
 use std::os::fd::OwnedFd;
@@ -26,10 +30,13 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use crate::command::Lease;
-use crate::config::FilesCache;
+use crate::config::{ContentStore, FilesCache};
 use crate::error::Error;
-use connection::Pool;
+use connection::{Connection, Pool};
+use outside::Outside;
+use removal::Round;
 
+pub use address::StoreAddress;
 pub use store::Stored;
 
 /// Pauses between attempts while the database is away: about a minute in all.
@@ -42,7 +49,23 @@ pub struct Files {
     cache: Arc<Cache>,
     folder: PathBuf,
     pool: Pool,
+    outside: Option<Arc<Outside>>,
+    round: Round,
     worker: AtomicI64,
+}
+
+/// Where contents are while a tree is stored or fetched, by a thread that may wait.
+struct Contents {
+    connection: Connection,
+    handle: Handle,
+    outside: Option<Arc<Outside>>,
+}
+
+impl Contents {
+    /// Whether a chunk of so many bytes goes into the content store.
+    fn takes_outside(&self, bytes: usize) -> bool {
+        (self.outside.as_ref()).is_some_and(|outside| outside.takes(bytes))
+    }
 }
 
 /// What a command begins with.
@@ -72,13 +95,39 @@ impl Files {
     ///
     /// # Errors
     /// [`Error::Setting`] where there cannot be one.
-    pub fn new(setting: &FilesCache, database: &tokio_postgres::Config) -> Result<Files, Error> {
+    pub fn new(
+        setting: &FilesCache,
+        content: &ContentStore,
+        database: &tokio_postgres::Config,
+    ) -> Result<Files, Error> {
+        let outside = Outside::open(content)?.map(Arc::new);
         let (cache, folder) = folder::open(setting)?;
         Ok(Files {
             cache: Arc::new(cache),
             folder,
             pool: Pool::new(database),
+            outside,
+            round: Round::default(),
             worker: AtomicI64::new(0),
+        })
+    }
+
+    /// Tries the content store, where one is set.
+    ///
+    /// # Errors
+    /// [`Error::Setting`].
+    pub async fn try_out(&self) -> Result<(), Error> {
+        match &self.outside {
+            Some(outside) => outside.try_out().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn contents(&self) -> Result<Contents, Error> {
+        Ok(Contents {
+            connection: self.pool.take().await?,
+            handle: Handle::current(),
+            outside: self.outside.clone(),
         })
     }
 
@@ -137,14 +186,13 @@ impl Files {
     }
 
     async fn try_to_fetch(&self, tree: i64) -> Result<Stack, Error> {
-        let connection = self.pool.take().await?;
-        let (cache, handle) = (self.cache.clone(), Handle::current());
-        let (connection, fetched) = blocking(move || {
-            let fetched = fetch::restore(&cache, &connection, &handle, tree);
-            (connection, fetched)
+        let (cache, contents) = (self.cache.clone(), self.contents().await?);
+        let (contents, fetched) = blocking(move || {
+            let fetched = fetch::restore(&cache, &contents, tree);
+            (contents, fetched)
         })
         .await?;
-        self.pool.put(connection);
+        self.pool.put(contents.connection);
         debug!(tree, "fetched");
         fetched
     }
@@ -173,16 +221,14 @@ impl Files {
             what: "keeping the upper folder",
             source,
         })?;
-        let connection = self.pool.take().await?;
-        let (cache, handle) = (self.cache.clone(), Handle::current());
+        let (cache, contents) = (self.cache.clone(), self.contents().await?);
         let (stack, worker) = (begun.stack.clone(), self.worker.load(Ordering::Relaxed));
-        let (connection, stored) = blocking(move || {
-            let lease = (worker, lease);
-            let stored = store::store(&cache, &connection, &handle, lease, &stack, upper);
-            (connection, stored)
+        let (contents, stored) = blocking(move || {
+            let stored = store::store(&cache, &contents, (worker, lease), &stack, upper);
+            (contents, stored)
         })
         .await?;
-        self.pool.put(connection);
+        self.pool.put(contents.connection);
         if let (Err(Error::Files(_)), Some(tree)) = (&stored, begun.tree) {
             // It may be the cache; whatever it is, the next command does without.
             self.cache.forget(tree);

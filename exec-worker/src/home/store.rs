@@ -1,21 +1,22 @@
 //! What a command left in its home, into the database and into the cache.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use daemon::describe;
 use files::{Cache, Change, Content, Entry, Hash, Kind, Limits, NotKept, Stack, read_upper};
+use futures_util::future::try_join_all;
 use serde::Serialize;
-use tokio::runtime::Handle;
 use tokio_postgres::types::{Json, ToSql};
 
-use super::connection::Connection;
+use super::Contents;
+use super::outside::Outside;
 use crate::command::Lease;
 use crate::error::Error;
 
-/// Chunks go to the database when there are so many bytes of them.
+/// Chunks are stored when there are so many bytes of them.
 const BATCH_BYTES: usize = 2 << 20;
 /// As many go with the tree, whether they are there already or not: to ask would take longer.
 const ALONG_BYTES: usize = 64 << 10;
@@ -64,19 +65,17 @@ struct ContentRow {
     chunks: Vec<String>,
 }
 
-/// Reads the upper folder once: its chunks go to the database as they come, and the change into a new layer.
+/// Reads the upper folder once: its chunks are stored as they come, and the change goes into a new layer.
 pub(super) fn store(
     cache: &Cache,
-    connection: &Connection,
-    handle: &Handle,
+    contents: &Contents,
     (worker, lease): (i64, Lease),
     stack: &Stack,
     upper: OwnedFd,
 ) -> Result<Stored, Error> {
     let mut layer = cache.new_layer()?;
     let mut outbox = Outbox {
-        connection,
-        handle,
+        contents,
         chunks: Vec::new(),
         bytes: 0,
         failed: None,
@@ -86,7 +85,7 @@ pub(super) fn store(
         outbox.add(hash, bytes)
     });
     let change = match (read, outbox.failed.take()) {
-        (_, Some(e)) => return Err(Error::Database(e)),
+        (_, Some(e)) => return Err(e),
         (
             Err(
                 e @ (files::Error::TooManyEntries { .. }
@@ -121,12 +120,11 @@ pub(super) fn store(
 
 /// Chunks that are not sent yet.
 struct Outbox<'a> {
-    connection: &'a Connection,
-    handle: &'a Handle,
+    contents: &'a Contents,
     chunks: Vec<(Hash, Vec<u8>)>,
     bytes: usize,
     /// The reason, which an I/O error would lose.
-    failed: Option<tokio_postgres::Error>,
+    failed: Option<Error>,
 }
 
 impl Outbox<'_> {
@@ -137,36 +135,79 @@ impl Outbox<'_> {
             return Ok(());
         }
         self.flush().map_err(|e| {
-            let told = io::Error::other(describe(&e));
+            let told = io::Error::other(e.to_string());
             self.failed = Some(e);
             told
         })
     }
 
-    /// Sends those that the database lacks.
-    fn flush(&mut self) -> Result<(), tokio_postgres::Error> {
+    /// Sends those that the database lacks, each once; the large ones into the content store, where there is one.
+    fn flush(&mut self) -> Result<(), Error> {
         let chunks = std::mem::take(&mut self.chunks);
         self.bytes = 0;
-        let hashes: Vec<&[u8]> = chunks.iter().map(|(hash, _)| hash.0.as_slice()).collect();
-        let client = &self.connection.client;
-        self.handle.block_on(async {
-            let rows = client
-                .query(&self.connection.missing_chunks, &[&hashes])
-                .await?;
-            let missing: std::collections::HashSet<&[u8]> =
-                rows.iter().map(|row| row.get::<_, &[u8]>(0)).collect();
-            let (hashes, bytes): (Vec<&[u8]>, Vec<&[u8]>) = chunks
-                .iter()
-                .map(|(hash, bytes)| (hash.0.as_slice(), bytes.as_slice()))
-                .filter(|(hash, _)| missing.contains(hash))
-                .unzip();
-            if !hashes.is_empty() {
-                client
-                    .query(&self.connection.add_chunks, &[&hashes, &bytes])
-                    .await?;
+        self.contents.handle.block_on(async {
+            let mut missing = self.missing(&chunks).await?;
+            let lacking = chunks.into_iter().filter(|(hash, _)| missing.remove(hash));
+            let (objects, rows): (Vec<_>, Vec<_>) =
+                lacking.partition(|(_, bytes)| self.contents.takes_outside(bytes.len()));
+            if !rows.is_empty() {
+                self.add_rows(&rows).await?;
             }
-            Ok(())
+            match self.contents.outside.as_deref() {
+                Some(outside) if !objects.is_empty() => self.add_objects(outside, objects).await,
+                _ => Ok(()),
+            }
         })
+    }
+
+    async fn missing(&self, chunks: &[(Hash, Vec<u8>)]) -> Result<HashSet<Hash>, Error> {
+        let connection = &self.contents.connection;
+        let hashes: Vec<&[u8]> = chunks.iter().map(|(hash, _)| hash.0.as_slice()).collect();
+        let rows = (connection.client)
+            .query(&connection.missing_chunks, &[&hashes])
+            .await?;
+        Ok(rows
+            .iter()
+            .filter_map(|row| Hash::try_from(row.get::<_, &[u8]>(0)).ok())
+            .collect())
+    }
+
+    async fn add_rows(&self, chunks: &[(Hash, Vec<u8>)]) -> Result<(), Error> {
+        let connection = &self.contents.connection;
+        let (hashes, bytes): (Vec<&[u8]>, Vec<&[u8]>) = chunks
+            .iter()
+            .map(|(hash, bytes)| (hash.0.as_slice(), bytes.as_slice()))
+            .unzip();
+        (connection.client)
+            .query(&connection.add_chunks, &[&hashes, &bytes])
+            .await?;
+        Ok(())
+    }
+
+    /// A row names only what is written, and what is written has been announced: whenever this ends, nothing is there
+    /// that nobody knows of.
+    async fn add_objects(
+        &self,
+        outside: &Outside,
+        chunks: Vec<(Hash, Vec<u8>)>,
+    ) -> Result<(), Error> {
+        let connection = &self.contents.connection;
+        let urls: Vec<String> = chunks
+            .iter()
+            .map(|(hash, _)| outside.address().new_object(*hash))
+            .collect();
+        let hashes: Vec<Hash> = chunks.iter().map(|(hash, _)| *hash).collect();
+        let sizes: Vec<i32> = chunks.iter().map(|(_, bytes)| bytes.len() as i32).collect();
+        (connection.client)
+            .query(&connection.expect_objects, &[&urls])
+            .await?;
+        let writes = chunks.into_iter().zip(&urls);
+        try_join_all(writes.map(|((hash, bytes), url)| outside.write(hash, url, bytes))).await?;
+        let hashes: Vec<&[u8]> = hashes.iter().map(|hash| hash.0.as_slice()).collect();
+        (connection.client)
+            .query(&connection.add_objects, &[&hashes, &urls, &sizes])
+            .await?;
+        Ok(())
     }
 
     /// The new tree's id, or why it is refused.
@@ -175,8 +216,9 @@ impl Outbox<'_> {
         worker: i64,
         lease: Lease,
         change: &Change,
-    ) -> Result<(Option<i64>, Option<String>), tokio_postgres::Error> {
-        if self.bytes > ALONG_BYTES {
+    ) -> Result<(Option<i64>, Option<String>), Error> {
+        let goes_outside = |(_, bytes): &(Hash, Vec<u8>)| self.contents.takes_outside(bytes.len());
+        if self.bytes > ALONG_BYTES || self.chunks.iter().any(goes_outside) {
             self.flush()?;
         }
         let entries: Vec<EntryRow<'_>> = change.entries.iter().map(entry).collect();
@@ -196,9 +238,9 @@ impl Outbox<'_> {
             &hashes,
             &bytes,
         ];
-        let client = &self.connection.client;
-        let query = client.query_one(&self.connection.add_tree, &parameters);
-        let row = self.handle.block_on(query)?;
+        let connection = &self.contents.connection;
+        let query = (connection.client).query_one(&connection.add_tree, &parameters);
+        let row = self.contents.handle.block_on(query)?;
         Ok((row.try_get(0)?, row.try_get(1)?))
     }
 }

@@ -28,6 +28,7 @@ const RELATIONS: &[(&str, &str, [Sees; 4])] = &[
     ("shell.environments", "user_id", [Own, Nothing, All, All]),
     ("shell.commands", "user_id", [Own, Nothing, All, All]),
     ("shell.chunks", "null::uuid", [Refused, Refused, All, All]),
+    ("shell.unnamed_objects", "null::uuid", [Refused, Refused, All, All]),
     ("shell.contents", "null::uuid", [Refused, Refused, All, All]),
     ("shell.trees", "user_id", [Own, Nothing, All, All]),
     ("shell.fs_entries", "null::uuid", [Refused, Refused, All, All]),

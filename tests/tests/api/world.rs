@@ -40,6 +40,8 @@ fn owned(db: &Db, name: &str) -> Owned {
         "select shell.merge_tree(tree_id, true), shell.upkeep() from shell.environments where id = $1",
         &[&session],
     );
+    let object = "select shell.expect_objects(array['s3://bucket/' || $1::uuid])";
+    db.query(object, &[&session]);
     let kept = "select shell.set_retention(user_id => $1, keep_days => 1000)";
     db.query(kept, &[&user]);
     for removed in [

@@ -287,6 +287,7 @@ fn one_session_s_files_are_not_read_by_way_of_another() {
     }
     for table in [
         "chunks",
+        "unnamed_objects",
         "contents",
         "fs_entries",
         "trees",

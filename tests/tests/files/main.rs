@@ -4,6 +4,8 @@
 mod attacks;
 mod bad;
 mod keeping;
+mod outside;
+mod stores;
 mod workers;
 
 use pg_shell_tests::Db;

@@ -349,3 +349,93 @@ fn what_comes_to_be_used_is_not_collected() {
     assert_eq!(chunks(), 0);
     assert_eq!(hand.db.refused(&store, &[]).code, "PS030");
 }
+
+/// The same of a chunk outside: its object is some worker's to remove, and no chunk's any more.
+#[test]
+fn an_object_is_given_up_for_good() {
+    let cluster = Cluster::new();
+    let hand = Hand::of(cluster.db(), "objects");
+    let (db, worker) = (&hand.db, cluster.db());
+    let url = |number: i32| {
+        let key = format!("{number:02x}{}-{}", "0".repeat(62), "0".repeat(32));
+        format!("s3://bucket/{}/{key}", &key[..2])
+    };
+    let add = |number: i32| {
+        let url = url(number);
+        format!(
+            "select shell.add_chunks(array[sha256('{number}')], null, array['{url}'], array[1])"
+        )
+    };
+    let expect = |number: i32| {
+        let url = url(number);
+        db.run(&format!("select shell.expect_objects(array['{url}'])"));
+    };
+    let give_up = |store: &str| -> Vec<String> {
+        worker.column("select shell.give_up_objects($1)", &[&store])
+    };
+    let age = || db.run("update shell.unnamed_objects set since = since - interval '2 hours'");
+    let store = "s3://bucket/";
+
+    // One that is on its way is left alone, for an hour.
+    expect(1);
+    assert!(give_up(store).is_empty());
+    db.run(&add(1));
+    age();
+    assert!(give_up(store).is_empty());
+    assert_eq!(count(&hand, "unnamed_objects"), 0);
+
+    // Who names it first has it, though it is late.
+    expect(2);
+    age();
+    db.run(&format!("begin; {}", add(2)));
+    assert!(give_up(store).is_empty());
+    db.run("commit");
+    assert!(give_up(store).is_empty());
+
+    // Once given up, it is named by nobody, whether it is gone already or not.
+    expect(3);
+    age();
+    worker.run(&format!("begin; select shell.give_up_objects('{store}')"));
+    db.run("set lock_timeout = '50ms'");
+    assert_eq!(db.refused(&add(3), &[]).code, "55P03", "it waits");
+    worker.run("commit");
+    db.refused_with_hint(&add(3), "PS043");
+    db.query("select shell.forget_objects(array[$1])", &[&url(3)]);
+    db.refused_with_hint(&add(3), "PS043");
+    assert_eq!(count(&hand, "unnamed_objects"), 0);
+
+    // Two for one chunk: the second is nobody's.
+    expect(4);
+    db.run(&add(4));
+    let again = format!("{}?", url(4));
+    db.query("select shell.expect_objects(array[$1])", &[&again]);
+    let sql = "select shell.add_chunks(array[sha256('4')], null, array[$1], array[1])";
+    db.query(sql, &[&again]);
+    assert_eq!(count(&hand, "unnamed_objects"), 1);
+    // It is no address that a worker makes, so none is asked to remove it.
+    age();
+    assert!(give_up(store).is_empty());
+    db.run("delete from shell.unnamed_objects");
+
+    // What is collected is given up, by who has that store; and offered again only if it is not forgotten.
+    upkeep(&hand);
+    assert_eq!(count(&hand, "chunks"), 0);
+    assert!(give_up(store).is_empty());
+    age();
+    assert!(give_up("s3://another/").is_empty());
+    let mut given_up = give_up(store);
+    given_up.sort();
+    assert_eq!(given_up, [url(1), url(2), url(4)]);
+    assert!(give_up(store).is_empty());
+    let late = "update shell.unnamed_objects set given_up_at = given_up_at - interval '1 hour'";
+    db.run(late);
+    assert_eq!(give_up(store).len(), 3);
+
+    // A row that was brought back keeps its object.
+    db.run(late);
+    db.query(
+        "insert into shell.chunks (hash, size, content_url) values (sha256('1'), 1, $1)",
+        &[&url(1)],
+    );
+    assert_eq!(give_up(store).len(), 2);
+}

@@ -271,7 +271,11 @@ fn chunks_are_what_their_hashes_say() {
     );
     db.run("select shell.add_chunks(array[sha256('here'), sha256('here')], array['here', 'here'::bytea], null)");
     db.run("select shell.add_chunks(array[sha256('here')], array['here'::bytea], null)");
-    db.run("select shell.add_chunks(array[sha256('there')], null, array['s3://bucket/there'], array[5])");
+    let there = "select shell.add_chunks(array[sha256('there')], null, array['s3://bucket/there'], array[5])";
+    assert_eq!(db.refused(there, &[]).code, "PS043");
+    db.run("select shell.expect_objects(array['s3://bucket/there'])");
+    db.run(there);
+    db.run(there);
     let missing: Vec<Vec<u8>> = db.column(
         "select * from shell.missing_chunks(array[sha256('here'), sha256('there'), sha256('nowhere'), sha256('nowhere')])",
         &[],
