@@ -16,7 +16,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
-use tokio_postgres::Row;
 
 use crate::config::Config;
 use crate::db::Db;
@@ -447,9 +446,8 @@ async fn output(State(server): Shared, Path(id): Path<String>, request: Request)
             sql.push(") where shell.require_visible_command(");
             sql.value(id.to_string());
             sql.push(")");
-            let none = None::<fn(&[Row]) -> Result<(), Error>>;
-            let rows = server.db.call(&asked.scope(server), &sql, none).await?;
-            let text: Option<&str> = rows.first().map_or(Ok(None), |row| row.try_get(0))?;
+            let rows = server.db.call(&asked.scope(server), &sql).await?;
+            let text = rows.first().and_then(|row| row.text(0));
             let lines = terminal::render(text.unwrap_or_default());
             let html: String = lines
                 .iter()
