@@ -170,7 +170,8 @@ impl Writer {
                 Ok(format!("{}{object}", if first { "[" } else { ",\n" }))
             }
             Format::Cast => {
-                let command = serde_json::from_str(row.text(0).unwrap_or("null")).unwrap_or_default();
+                let command =
+                    serde_json::from_str(row.text(0).unwrap_or("null")).unwrap_or_default();
                 Ok(self.cast.command(&command))
             }
         }
