@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::error::{Error, Refusal};
 use crate::identity::Keys;
-use crate::limits::Limits;
+use crate::limits::{Limits, Streams};
 use crate::listener::Hub;
 use crate::metrics::Metrics;
 use crate::page;
@@ -36,6 +36,7 @@ pub struct Server {
     hub: Hub,
     pub(crate) keys: Keys,
     limits: Limits,
+    streams: Streams,
     metrics: Metrics,
     shutdown: Shutdown,
 }
@@ -48,11 +49,18 @@ type Shared = State<Arc<Server>>;
 /// A setting that cannot be used, a database that cannot be reached.
 pub async fn prepare(config: Config, shutdown: Shutdown) -> Result<Arc<Server>, Error> {
     let size = usize::try_from(config.pool_size.get()).unwrap_or(usize::MAX);
+    let connections = config.max_connections.get();
     Ok(Arc::new(Server {
         keys: Keys::new(&config)?,
         db: Db::new(&config.database_url, size)?,
         hub: Hub::start(&config.database_url).await?,
-        limits: Limits::new(config.request_rate, config.max_streams, size.div_ceil(2)),
+        limits: Limits::new(config.request_rate, size.div_ceil(2)),
+        streams: Streams::new(
+            config.max_streams,
+            config.max_streams_per_address,
+            // Requests keep a quarter of the connections.
+            (connections / 4 * 3).max(1),
+        ),
         metrics: Metrics::new(),
         config,
         shutdown,
@@ -65,8 +73,9 @@ pub async fn prepare(config: Config, shutdown: Shutdown) -> Result<Arc<Server>, 
 /// [`Error::System`].
 pub async fn run(listener: TcpListener, server: Arc<Server>) -> Result<(), Error> {
     let (mut soft, mut hard) = (server.shutdown.clone(), server.shutdown.clone());
+    let most = server.config.max_connections;
     tokio::select! {
-        () = connections::serve(listener, routes(server), soft.reaches(Stage::Soft)) => Ok(()),
+        () = connections::serve(listener, most, routes(server), soft.reaches(Stage::Soft)) => Ok(()),
         () = hard.reaches(Stage::Hard) => Ok(()),
     }
 }

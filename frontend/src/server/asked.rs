@@ -24,8 +24,10 @@ pub(crate) struct Asked {
     pub(crate) body: Bytes,
     pub(super) address: IpAddr,
     pub(crate) identity: Identity,
-    /// By what its requests are counted.
+    /// By what its requests are counted: its user, or for anybody else where it comes from.
     pub(super) key: String,
+    /// Where it comes from, as one who has one of its addresses has all of them.
+    pub(super) from: String,
 }
 
 impl Server {
@@ -74,7 +76,7 @@ impl Server {
                 .and_then(|sub| sub.as_str())
                 .unwrap_or(&from)
                 .to_owned(),
-            _ => from,
+            _ => from.clone(),
         };
         if has_token {
             self.limits.take(&key)?;
@@ -100,6 +102,7 @@ impl Server {
             address,
             identity,
             key,
+            from,
         })
     }
 

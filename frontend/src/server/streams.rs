@@ -61,7 +61,7 @@ async fn follow(server: &Server, subject: Result<Subject, Refusal>, request: Req
                     .claims
                     .get("exp")
                     .and_then(|exp| exp.as_i64()),
-                counted: server.limits.stream(&asked.key)?,
+                counted: server.streams.enter(&asked.key, &asked.from)?,
                 scope: asked.scope(server),
             };
             let place = server.hub.enter().await;
