@@ -93,6 +93,12 @@ impl Wire {
     /// # Errors
     /// [`Error::Lost`] for what is longer than a message may be.
     pub fn add(&mut self, sql: &Sql) -> Result<(), Error> {
+        // First of all, or a failure before it would leave them there.
+        if self.to_send.is_empty() && self.prepared.len() >= MOST_PREPARED {
+            for (_, name) in self.prepared.drain() {
+                frontend::close(b'S', &name, &mut self.to_send)?;
+            }
+        }
         let name = match self.prepared.get(&sql.text) {
             Some(name) => name.clone(),
             None => self.prepare(&sql.text)?,
@@ -121,11 +127,6 @@ impl Wire {
     }
 
     fn prepare(&mut self, text: &str) -> Result<String, Error> {
-        if self.prepared.len() >= MOST_PREPARED {
-            for (_, name) in self.prepared.drain() {
-                frontend::close(b'S', &name, &mut self.to_send)?;
-            }
-        }
         let name = format!("s{}", self.named);
         self.named += 1;
         frontend::parse(&name, text, [], &mut self.to_send)?;
@@ -286,4 +287,103 @@ fn read_error(body: &ErrorResponseBody) -> io::Result<Box<Raised>> {
         Ok(())
     })?;
     Ok(Box::new(raised))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asks for two statements, and is answered with these messages before the connection ends.
+    async fn asked(messages: &[(u8, &[u8])]) -> (Wire, Result<Vec<Row>, Error>) {
+        let (ours, mut theirs) = tokio::io::duplex(ROOM);
+        let mut wire = Wire::on(Box::new(ours));
+        for statement in ["select 1", "select 2"] {
+            wire.add(&Sql::from(statement)).unwrap();
+        }
+        wire.send().await.unwrap();
+        for (tag, body) in messages {
+            let length = i32::try_from(body.len() + 4).unwrap().to_be_bytes();
+            let message = [&[*tag], length.as_slice(), body].concat();
+            theirs.write_all(&message).await.unwrap();
+        }
+        drop(theirs);
+        let rows = wire.rows().await;
+        (wire, rows)
+    }
+
+    const PARSED: (u8, &[u8]) = (b'1', b"");
+    const BOUND: (u8, &[u8]) = (b'2', b"");
+    const DONE: (u8, &[u8]) = (b'C', b"SELECT 1\0");
+    const NOTICE: (u8, &[u8]) = (b'N', b"SNOTICE\0\0");
+    const READY: (u8, &[u8]) = (b'Z', b"I");
+    const FAILED: (u8, &[u8]) = (b'E', b"SERROR\0C22012\0Mdivision by zero\0Dwhy\0\0");
+
+    fn row(value: &[u8; 1]) -> Vec<u8> {
+        [b"\0\x01\0\0\0\x01".as_slice(), value].concat()
+    }
+
+    #[tokio::test]
+    async fn the_last_statements_rows_count() {
+        let (one, two) = (row(b"1"), row(b"2"));
+        let (wire, rows) = asked(&[
+            PARSED,
+            BOUND,
+            (b'D', &one),
+            DONE,
+            NOTICE,
+            PARSED,
+            BOUND,
+            (b'D', &two),
+            DONE,
+            READY,
+        ])
+        .await;
+        let rows = rows.unwrap();
+        assert_eq!((rows.len(), rows[0].number(0)), (1, Some(2)));
+        assert_eq!(
+            (rows[0].text(1), rows[0].number::<i64>(1)),
+            (None, None),
+            "no such column"
+        );
+        assert!(wire.is_idle() && wire.prepared.len() == 2);
+    }
+
+    #[tokio::test]
+    async fn what_fails_says_why_and_is_not_taken_for_prepared() {
+        let (wire, rows) = asked(&[PARSED, BOUND, DONE, FAILED, READY]).await;
+        let Err(Error::Raised(raised)) = rows else {
+            panic!("{rows:?}")
+        };
+        assert_eq!(
+            (raised.code.as_str(), raised.message.as_str()),
+            ("22012", "division by zero")
+        );
+        assert_eq!(raised.detail.as_deref(), Some("why"));
+        assert!(wire.is_idle());
+        assert_eq!(wire.prepared.keys().collect::<Vec<_>>(), ["select 1"]);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_is_not_used_again() {
+        let (mut wire, rows) = asked(&[PARSED, BOUND, FAILED]).await;
+        assert!(matches!(rows, Err(Error::Raised(_))), "{rows:?}");
+        assert!(!wire.is_idle() && wire.has_news());
+        let (wire, rows) = asked(&[PARSED, BOUND]).await;
+        assert!(matches!(rows, Err(Error::Lost(_))), "{rows:?}");
+        assert!(!wire.is_idle());
+        let (wire, rows) = asked(&[PARSED, (b'?', b"")]).await;
+        assert!(matches!(rows, Err(Error::Lost(_))), "{rows:?}");
+        assert!(!wire.is_idle());
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_is_not_idle() {
+        let (ours, _theirs) = tokio::io::duplex(ROOM);
+        let mut wire = Wire::on(Box::new(ours));
+        assert!(wire.is_idle() && !wire.has_news());
+        wire.add(&Sql::from("select 1")).unwrap();
+        wire.send().await.unwrap();
+        assert!(wire.rows().now_or_never().is_none());
+        assert!(!wire.is_idle());
+    }
 }
