@@ -108,6 +108,24 @@ pub struct Config {
     )]
     pub max_streams: u32,
 
+    /// Streams open at a time, from one address.
+    #[arg(
+        long,
+        env = "PG_SHELL_MAX_STREAMS_PER_ADDRESS",
+        value_name = "N",
+        default_value = "256"
+    )]
+    pub max_streams_per_address: u32,
+
+    /// Connections of HTTP open at a time, each a descriptor; streams have three quarters of them at most.
+    #[arg(
+        long,
+        env = "PG_SHELL_MAX_CONNECTIONS",
+        value_name = "N",
+        default_value = "900"
+    )]
+    pub max_connections: NonZeroU32,
+
     /// Believe X-Forwarded-For: a proxy in front of this server sets it.
     #[arg(long, env = "PG_SHELL_TRUST_PROXY")]
     pub trust_proxy: bool,

@@ -1,26 +1,22 @@
 //! The pools, and transactions under a request's identity.
 
-use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
-use tokio::join;
-use tokio::sync::oneshot;
-use tokio_postgres::types::Type;
-use tokio_postgres::{Config, NoTls, Row, Statement};
+use deadpool::Runtime;
+use deadpool::managed::{Manager, Metrics, Object, Pool, RecycleError, RecycleResult, Status};
+use tokio_postgres::Config;
 
 use crate::error::Error;
 use crate::sql::{Sql, Text};
+pub use crate::wire::Row;
+use crate::wire::{Next, Wire};
 
 /// How long a request waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connections of streams: they read often and briefly, and never wait behind a `wait_command`.
 const FOR_STREAMS: usize = 4;
-
-/// Statements that a connection keeps prepared; with more it begins anew, for requests choose their texts.
-const MOST_PREPARED: usize = 64;
 
 /// What a transaction is for: its role, and settings that functions read.
 #[derive(Debug, Clone, Default)]
@@ -46,34 +42,25 @@ pub struct Scope {
 /// One statement that sets them all, for the transaction only. The role comes last: the settings are then the
 /// server's whatever the role may do.
 const SETTINGS: &str = "select
+  set_config('transaction_read_only', $1, true),
   set_config('search_path', 'shell_api, pg_temp', true),
-  set_config('request.jwt.claims', $1, true),
-  set_config('request.method', $2, true),
-  set_config('request.path', $3, true),
-  set_config('request.headers', $4, true),
-  set_config('request.cookies', $5, true),
-  set_config('role', $6, true)";
+  set_config('request.jwt.claims', $2, true),
+  set_config('request.method', $3, true),
+  set_config('request.path', $4, true),
+  set_config('request.headers', $5, true),
+  set_config('request.cookies', $6, true),
+  set_config('role', $7, true)";
 
 impl Scope {
-    fn begin(&self) -> &'static str {
-        if self.writes {
-            "begin read write"
-        } else {
-            "begin read only"
-        }
-    }
-
     /// [`SETTINGS`], and then the call of the function that goes first: a statement less for each request.
-    fn opening(&self) -> Cow<'static, str> {
-        match &self.before {
-            Some(function) => format!("{SETTINGS}, {function}()").into(),
-            None => SETTINGS.into(),
-        }
-    }
-
-    /// The values of [`SETTINGS`].
-    fn settings(&self) -> Vec<Text> {
+    fn settings(&self) -> Sql {
+        let text = match &self.before {
+            Some(function) => format!("{SETTINGS}, {function}()"),
+            None => SETTINGS.to_owned(),
+        };
+        let read_only = if self.writes { "off" } else { "on" };
         let values = [
+            read_only,
             &self.claims,
             &self.method,
             &self.path,
@@ -81,21 +68,27 @@ impl Scope {
             &self.cookies,
             &self.role,
         ];
-        values.map(|value| Text::from(value.as_str())).into()
+        Sql {
+            text,
+            parameters: values.map(Text::from).into(),
+        }
     }
 
     /// A statement of this role's own: a function that is inlined into a plan is not asked again whether another role
     /// may call it. Escaped, a name cannot end the comment.
-    fn own(&self, text: &str) -> String {
-        format!("{text}\n-- {}", self.role.escape_default())
+    fn own(&self, sql: &Sql) -> Sql {
+        Sql {
+            text: format!("{}\n-- {}", sql.text, self.role.escape_default()),
+            parameters: sql.parameters.clone(),
+        }
     }
 }
 
 /// The database, as this server knows it.
 #[derive(Clone)]
 pub struct Db {
-    requests: Pool,
-    streams: Pool,
+    requests: Pool<Connections>,
+    streams: Pool<Connections>,
 }
 
 impl Db {
@@ -113,220 +106,175 @@ impl Db {
     /// A statement of the server's own, as the role it logs in as.
     ///
     /// # Errors
-    /// [`Error::Database`], [`Error::Pool`].
+    /// [`Error::Raised`], [`Error::Lost`], [`Error::Pool`].
     pub async fn own(&self, sql: &Sql) -> Result<Vec<Row>, Error> {
-        let client = self.requests.get().await?;
-        let statement = client.prepare_cached(&sql.text).await?;
-        Ok(run(&client, &statement, &sql.parameters).await?)
+        let mut wire = Borrowed::of(&self.requests).await?;
+        wire.add(sql)?;
+        wire.send().await?;
+        wire.rows().await
     }
 
-    /// A transaction of one statement for a request. `accept` looks at the rows before anything is
-    /// committed; without it everything is sent at once, and answered in one round trip.
+    /// A transaction of one statement for a request.
     ///
     /// # Errors
-    /// [`Error::Database`], [`Error::Pool`], and what `accept` gives; nothing is written then.
-    pub async fn call(
+    /// [`Error::Raised`], [`Error::Lost`], [`Error::Pool`]; nothing is written then.
+    pub async fn call(&self, scope: &Scope, sql: &Sql) -> Result<Vec<Row>, Error> {
+        call(&self.requests, scope, sql).await
+    }
+
+    /// The same where `accept` looks at the rows before anything is committed.
+    ///
+    /// # Errors
+    /// The same, and what `accept` gives; nothing is written then.
+    pub async fn call_if(
         &self,
         scope: &Scope,
         sql: &Sql,
-        accept: Option<impl FnOnce(&[Row]) -> Result<(), Error>>,
+        accept: impl FnOnce(&[Row]) -> Result<(), Error>,
     ) -> Result<Vec<Row>, Error> {
-        call(self.requests.get().await?, scope, sql, accept).await
+        let mut wire = Borrowed::of(&self.requests).await?;
+        wire.add(&Sql::from("begin"))?;
+        wire.add(&scope.settings())?;
+        wire.add(&scope.own(sql))?;
+        wire.send().await?;
+        let accepted = match wire.rows().await {
+            Ok(rows) => accept(&rows).map(|()| rows),
+            Err(e) => Err(e),
+        };
+        let end = if accepted.is_ok() {
+            "commit"
+        } else {
+            "rollback"
+        };
+        wire.add(&Sql::from(end))?;
+        wire.send().await?;
+        wire.rows().await?;
+        accepted
     }
 
     /// The same for a stream, which only reads.
     ///
     /// # Errors
-    /// [`Error::Database`], [`Error::Pool`].
+    /// As of [`Db::call`].
     pub async fn look(&self, scope: &Scope, sql: &Sql) -> Result<Vec<Row>, Error> {
-        let accept = None::<fn(&[Row]) -> Result<(), Error>>;
-        call(self.streams.get().await?, scope, sql, accept).await
+        call(&self.streams, scope, sql).await
     }
 
     /// A transaction whose rows are read one by one.
     ///
     /// # Errors
-    /// [`Error::Database`], [`Error::Pool`].
+    /// As of [`Db::call`]; what the statement raises comes with the rows.
     pub async fn read(&self, scope: &Scope, sql: &Sql) -> Result<Reading, Error> {
-        let client = Borrowed::new(self.requests.get().await?);
-        let (set, settings) = (
-            client.prepare_cached(&scope.opening()).await?,
-            scope.settings(),
-        );
-        let (begun, set) = join!(
-            biased;
-            client.batch_execute(scope.begin()),
-            run(&client, &set, &settings),
-        );
-        begun?;
-        set?;
-        let parameters = sql.parameters.iter().map(|value| (value, Type::UNKNOWN));
-        let rows = client.query_typed_raw(&sql.text, parameters).await?;
-        Ok(Reading {
-            rows: Box::pin(rows),
-            client,
-        })
+        let mut wire = Borrowed::of(&self.requests).await?;
+        send(&mut wire, scope, sql).await?;
+        // The settings', and with them what the function that goes first raises.
+        while !matches!(wire.next().await?, None | Some(Next::Row(_))) {}
+        Ok(Reading { wire })
     }
 
     /// Connections in use, open, and allowed, of requests and of streams.
-    pub fn status(&self) -> [deadpool_postgres::Status; 2] {
+    pub fn status(&self) -> [Status; 2] {
         [self.requests.status(), self.streams.status()]
     }
 }
 
 /// Rows to come, and the transaction they are of.
 pub struct Reading {
-    rows: std::pin::Pin<Box<tokio_postgres::RowStream>>,
-    client: Borrowed,
+    wire: Borrowed,
 }
 
 impl Reading {
-    /// The next row; ends the transaction after the last.
+    /// The next row; the transaction has ended after the last.
     ///
     /// # Errors
-    /// [`Error::Database`].
+    /// [`Error::Raised`], [`Error::Lost`].
     pub async fn next(&mut self) -> Result<Option<Row>, Error> {
-        use futures_util::TryStreamExt;
-        let row = self.rows.try_next().await?;
-        if row.is_none() {
-            self.client.batch_execute("commit").await?;
-            self.client.ended();
+        loop {
+            match self.wire.next().await? {
+                Some(Next::Row(row)) => return Ok(Some(row)),
+                Some(Next::Statement) => {}
+                None => return Ok(None),
+            }
         }
-        Ok(row)
     }
 }
 
-async fn call(
-    client: Object,
-    scope: &Scope,
-    sql: &Sql,
-    accept: Option<impl FnOnce(&[Row]) -> Result<(), Error>>,
-) -> Result<Vec<Row>, Error> {
-    let client = Borrowed::new(client);
-    if client.statement_cache.size() >= MOST_PREPARED {
-        client.statement_cache.clear();
-    }
-    let (set, settings) = (
-        client.prepare_cached(&scope.opening()).await?,
-        scope.settings(),
-    );
-    // Sent in this order, all before the first answer, but for a statement that this connection does not know yet: it
-    // is prepared in its place, under the role, and what comes after waits for that. After a failure Postgres refuses
-    // the rest of the transaction, and its commit is a rollback.
-    let (sent, all_sent) = oneshot::channel();
-    let begun = client.batch_execute(scope.begin());
-    let set = run(&client, &set, &settings);
-    let worked = work(&client, scope, sql, sent);
-    let Some(accept) = accept else {
-        let commit = async {
-            // Without a statement nothing is to be sent.
-            let _ = all_sent.await;
-            client.batch_execute("commit").await
-        };
-        let (begun, set, rows, committed) = join!(biased; begun, set, worked, commit);
-        client.ended();
-        begun?;
-        set?;
-        let rows = rows?;
-        committed?;
-        return Ok(rows);
-    };
-    let (begun, set, rows) = join!(biased; begun, set, worked);
-    let accepted = (|| {
-        begun?;
-        set?;
-        let rows = rows?;
-        accept(&rows)?;
-        Ok(rows)
-    })();
-    let end = if accepted.is_ok() {
-        "commit"
-    } else {
-        "rollback"
-    };
-    client.batch_execute(end).await?;
-    client.ended();
-    accepted
+async fn call(pool: &Pool<Connections>, scope: &Scope, sql: &Sql) -> Result<Vec<Row>, Error> {
+    let mut wire = Borrowed::of(pool).await?;
+    send(&mut wire, scope, sql).await?;
+    wire.rows().await
 }
 
-/// The statement, as what runs under the role. Tells when it is sent.
-async fn work(
-    client: &Object,
-    scope: &Scope,
-    sql: &Sql,
-    sent: oneshot::Sender<()>,
-) -> Result<Vec<Row>, tokio_postgres::Error> {
-    let statement = client.prepare_cached(&scope.own(&sql.text)).await?;
-    // Nothing is waited for from here until it is sent.
-    let _ = sent.send(());
-    run(client, &statement, &sql.parameters).await
-}
-
-async fn run(
-    client: &Object,
-    statement: &Statement,
-    values: &[Text],
-) -> Result<Vec<Row>, tokio_postgres::Error> {
-    let values: Vec<_> = values
-        .iter()
-        .map(|value| value as &(dyn tokio_postgres::types::ToSql + Sync))
-        .collect();
-    client.query(statement, &values).await
+async fn send(wire: &mut Wire, scope: &Scope, sql: &Sql) -> Result<(), Error> {
+    wire.add(&scope.settings())?;
+    wire.add(&scope.own(sql))?;
+    wire.send().await
 }
 
 /// A connection of a pool. One that is given back within a transaction (its request was given up) is closed:
 /// nobody else may find that role and those settings.
-struct Borrowed {
-    client: Option<Object>,
-    ended: AtomicBool,
-}
+struct Borrowed(Option<Object<Connections>>);
 
 impl Borrowed {
-    fn new(client: Object) -> Borrowed {
-        Borrowed {
-            client: Some(client),
-            ended: AtomicBool::new(false),
-        }
-    }
-
-    fn ended(&self) {
-        self.ended.store(true, Ordering::Relaxed);
+    async fn of(pool: &Pool<Connections>) -> Result<Borrowed, Error> {
+        Ok(Borrowed(Some(pool.get().await?)))
     }
 }
 
 impl std::ops::Deref for Borrowed {
-    type Target = Object;
+    type Target = Wire;
 
-    fn deref(&self) -> &Object {
+    fn deref(&self) -> &Wire {
         // Taken in drop only.
-        self.client.as_ref().expect("a connection until dropped")
+        self.0.as_ref().expect("a connection until dropped")
+    }
+}
+
+impl std::ops::DerefMut for Borrowed {
+    fn deref_mut(&mut self) -> &mut Wire {
+        self.0.as_mut().expect("a connection until dropped")
     }
 }
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        if !self.ended.load(Ordering::Relaxed)
-            && let Some(client) = self.client.take()
+        if !self.is_idle()
+            && let Some(wire) = self.0.take()
         {
-            drop(Object::take(client));
+            drop(Object::take(wire));
         }
     }
 }
 
-fn pool(config: &Config, size: usize) -> Result<Pool, Error> {
+/// Makes connections, and sorts out those that have ended meanwhile.
+struct Connections(Config);
+
+impl Manager for Connections {
+    type Type = Wire;
+    type Error = io::Error;
+
+    async fn create(&self) -> io::Result<Wire> {
+        Wire::open(&self.0).await
+    }
+
+    async fn recycle(&self, wire: &mut Wire, _: &Metrics) -> RecycleResult<io::Error> {
+        match wire.has_news() {
+            false => Ok(()),
+            true => Err(RecycleError::message("the connection has ended")),
+        }
+    }
+}
+
+fn pool(config: &Config, size: usize) -> Result<Pool<Connections>, Error> {
     let mut config = config.clone();
     if config.get_application_name().is_none() {
         config.application_name("pg-shell-web");
     }
-    config.connect_timeout(PATIENCE);
-    let manager = ManagerConfig {
-        recycling_method: RecyclingMethod::Fast,
-    };
-    let manager = Manager::from_config(config, NoTls, manager);
-    Pool::builder(manager)
+    Pool::builder(Connections(config))
         .max_size(size)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(PATIENCE))
+        .create_timeout(Some(PATIENCE))
         .build()
         .map_err(|e| Error::Setting {
             name: "pool-size",

@@ -1,10 +1,12 @@
 //! What can go wrong: for the administrator a sentence and an exit code, for a client a status and a JSON object.
 
+use std::io;
+
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use deadpool::managed::{PoolError, TimeoutType};
 use serde_json::{Value, json};
-use tokio_postgres::error::DbError;
 
 /// A failure of the server, or of one request.
 #[derive(Debug, thiserror::Error)]
@@ -17,23 +19,42 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// The database refused something, or is gone.
+    /// The listening connection was refused something, or is gone.
     #[error("database: {}", daemon::describe(.0))]
     Database(#[from] tokio_postgres::Error),
+    /// Postgres raised something.
+    #[error("database: {} (SQLSTATE {})", .0.message, .0.code)]
+    Raised(Box<Raised>),
+    /// A connection has ended within a transaction.
+    #[error("database: {0}")]
+    Lost(#[from] io::Error),
     /// No connection was to be had.
     #[error("database: {0}")]
-    Pool(#[from] deadpool_postgres::PoolError),
+    Pool(#[from] PoolError<io::Error>),
     /// The system refused something.
     #[error("{what}: {source}")]
     System {
         /// What was tried.
         what: &'static str,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The request cannot be answered as it is.
     #[error("{}: {}", .0.code, .0.message)]
     Refused(Box<Refusal>),
+}
+
+/// What Postgres raised, as far as a client is told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Raised {
+    /// The SQLSTATE.
+    pub code: String,
+    /// The sentence.
+    pub message: String,
+    /// More about it.
+    pub detail: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
 }
 
 /// What a client is told: PostgREST's object of four keys, and a status.
@@ -91,18 +112,19 @@ impl Refusal {
     }
 
     /// What Postgres raised; `anonymous` where the request has no identity.
-    fn raised(error: &DbError, anonymous: bool) -> Refusal {
-        let code = error.code().code();
-        if code == "PGRST" {
-            return whole_response(error.message(), error.detail());
-        }
-        let mut refusal = Refusal::new(
-            status_of(code, error.message(), anonymous),
+    fn raised(raised: &Raised, anonymous: bool) -> Refusal {
+        let Raised {
             code,
-            error.message(),
-        );
-        refusal.details = error.detail().map(Box::from);
-        refusal.hint = error.hint().map(Box::from);
+            message,
+            detail,
+            hint,
+        } = raised;
+        if code == "PGRST" {
+            return whole_response(message, detail.as_deref());
+        }
+        let mut refusal = Refusal::new(status_of(code, message, anonymous), code, message);
+        refusal.details = detail.as_deref().map(Box::from);
+        refusal.hint = hint.as_deref().map(Box::from);
         if refusal.status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer");
             refusal.headers.push((header::WWW_AUTHENTICATE, challenge));
@@ -134,14 +156,12 @@ impl Error {
         };
         match self {
             Error::Refused(refusal) => (**refusal).clone(),
-            Error::Database(e) => match e.as_db_error() {
-                Some(raised) => Refusal::raised(raised, anonymous),
-                None => unavailable(
-                    "PGRST001",
-                    "Database client error. Retrying the connection.",
-                ),
-            },
-            Error::Pool(deadpool_postgres::PoolError::Timeout(_)) => Refusal::new(
+            Error::Raised(raised) => Refusal::raised(raised, anonymous),
+            Error::Database(_) | Error::Lost(_) => unavailable(
+                "PGRST001",
+                "Database client error. Retrying the connection.",
+            ),
+            Error::Pool(PoolError::Timeout(TimeoutType::Wait)) => Refusal::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "PGRST003",
                 "Timed out acquiring connection from connection pool.",

@@ -5,11 +5,10 @@ use std::fmt::Write;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::cast::Cast;
-use crate::db::{Db, Reading, Scope};
+use crate::db::{Db, Reading, Row, Scope};
 use crate::error::Error;
 use crate::sql::Sql;
 
@@ -158,8 +157,7 @@ impl Writer {
         let first = self.rows == 1;
         match self.format {
             Format::Csv => {
-                let values = (0..COLUMNS.len()).map(|index| row.try_get::<_, Option<&str>>(index));
-                let values = values.collect::<Result<Vec<_>, _>>()?;
+                let values: Vec<_> = (0..COLUMNS.len()).map(|index| row.text(index)).collect();
                 let line = csv(&values);
                 Ok(if first {
                     format!("{}\r\n{line}", COLUMNS.join(","))
@@ -168,11 +166,12 @@ impl Writer {
                 })
             }
             Format::Json => {
-                let object: &str = row.try_get(0)?;
+                let object = row.text(0).unwrap_or("null");
                 Ok(format!("{}{object}", if first { "[" } else { ",\n" }))
             }
             Format::Cast => {
-                let command = serde_json::from_str(row.try_get(0)?).unwrap_or_default();
+                let command =
+                    serde_json::from_str(row.text(0).unwrap_or("null")).unwrap_or_default();
                 Ok(self.cast.command(&command))
             }
         }

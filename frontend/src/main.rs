@@ -18,6 +18,7 @@ mod server;
 mod sign_in;
 mod sql;
 mod terminal;
+mod wire;
 
 use std::process::ExitCode;
 

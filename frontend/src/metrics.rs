@@ -89,7 +89,7 @@ impl Metrics {
             Ok(rows) => {
                 set("database", 1.0);
                 for row in rows {
-                    if let (Ok(what), Ok(value)) = (row.try_get::<_, &str>(0), row.try_get(1)) {
+                    if let (Some(what), Some(value)) = (row.text(0), row.number(1)) {
                         set(what, value);
                     }
                 }

@@ -6,7 +6,6 @@ use axum::Json;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use tokio_postgres::Row;
 
 use crate::db::{Db, Scope};
 use crate::error::{Error, Refusal};
@@ -57,15 +56,12 @@ pub async fn sign_in(
             .nobody()?
             .scope(&Method::POST, "/sign-in", headers, address)
     };
-    let rows = db
-        .call(&scope, &sql, None::<fn(&[Row]) -> Result<(), Error>>)
-        .await?;
+    let rows = db.call(&scope, &sql).await?;
     let row = rows.first().ok_or_else(unexpected)?;
-    let answer: Value = serde_json::from_str(row.try_get(0)?).map_err(|_| unexpected())?;
-    let status = row
-        .try_get::<_, Option<&str>>(1)?
-        .and_then(|text| text.parse::<u16>().ok());
-    if let Some(status) = status
+    let answer = row.text(0).and_then(|text| serde_json::from_str(text).ok());
+    let answer: Value = answer.ok_or_else(unexpected)?;
+    if let Some(status) = row
+        .number(1)
         .and_then(|n| StatusCode::from_u16(n).ok())
         .filter(|s| !s.is_success())
     {
@@ -103,8 +99,7 @@ pub async fn sign_out(
             writes: true,
             ..identity.scope(&Method::POST, "/sign-out", headers, address)
         };
-        db.call(&scope, &sql, None::<fn(&[Row]) -> Result<(), Error>>)
-            .await?;
+        db.call(&scope, &sql).await?;
     }
     with_cookie(
         StatusCode::NO_CONTENT.into_response(),

@@ -1,8 +1,5 @@
 //! Names and values on their way into SQL: names are quoted, values are parameters in text form.
 
-use bytes::BytesMut;
-use tokio_postgres::types::{Format, IsNull, ToSql, Type};
-
 /// A name, quoted.
 pub fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -12,32 +9,6 @@ pub fn identifier(name: &str) -> String {
 /// the caller's error, with Postgres's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text(pub Option<String>);
-
-impl ToSql for Text {
-    fn to_sql(
-        &self,
-        _: &Type,
-        out: &mut BytesMut,
-    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(match &self.0 {
-            Some(text) => {
-                out.extend_from_slice(text.as_bytes());
-                IsNull::No
-            }
-            None => IsNull::Yes,
-        })
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-
-    fn encode_format(&self, _: &Type) -> Format {
-        Format::Text
-    }
-
-    tokio_postgres::types::to_sql_checked!();
-}
 
 impl<T: Into<String>> From<T> for Text {
     fn from(text: T) -> Text {
@@ -52,6 +23,15 @@ pub struct Sql {
     pub text: String,
     /// What these stand for.
     pub parameters: Vec<Text>,
+}
+
+impl From<&str> for Sql {
+    fn from(text: &str) -> Sql {
+        Sql {
+            text: text.into(),
+            parameters: Vec::new(),
+        }
+    }
 }
 
 impl Sql {

@@ -118,6 +118,29 @@ fn both_forms_of_latest_output_find_the_same_rows_by_index() {
     assert_eq!(none, 0);
 }
 
+/// Whoever has been idle for long has no row near the end of the log.
+#[test]
+fn the_audit_log_is_read_from_where_its_readers_part_of_it_is() {
+    let cluster = Cluster::new();
+    let db = cluster.db();
+    let users: Vec<Uuid> = (0..40).map(|n| db.user(&format!("user {n}"))).collect();
+    for user in &users {
+        finished(&db, *user, db.session(*user), 2_000);
+    }
+    db.run("vacuum analyze");
+    let (idle, busy) = (Caller::user(users[0]), Caller::user(users[39]));
+    for caller in [idle, busy, Caller::nobody("shell_auditor")] {
+        for below in ["", "where id < 79999"] {
+            let sql =
+                format!("select * from shell_api.audit_log() {below} order by id desc limit 20");
+            let ids: Vec<i64> = db.request(&caller, |db| db.column(&sql, &[]));
+            assert!(ids.is_sorted_by(|a, b| a > b) && ids.len() == 20, "{sql}");
+            let pages = db.request(&caller, |db| pages_read(db, &sql));
+            assert!(pages < 60, "{sql} cost {pages} pages");
+        }
+    }
+}
+
 /// A worker lives long: what it planned when nothing was there yet must do for a long queue and history.
 #[test]
 fn a_worker_that_began_on_empty_tables_finds_its_rows_by_index() {

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
-use tokio_postgres::Row;
 
 use super::cursor::Cursor;
 use super::{Form, Subject};
-use crate::error::Error;
+use crate::db::Row;
 use crate::listener::Notice;
 use crate::sql::Sql;
 use crate::terminal::{Screen, together};
@@ -123,11 +122,10 @@ impl Follower {
     }
 
     /// Adds what a look has found that the reader does not have.
-    pub fn take(&mut self, rows: &[Row], events: &mut String) -> Result<Step, Error> {
+    pub fn take(&mut self, rows: &[Row], events: &mut String) -> Step {
         let mut step = Step::Wait;
         let mut at_cursor = true;
-        for row in rows {
-            let found = Found::read(row)?;
+        for found in rows.iter().filter_map(Found::read) {
             if self.told.get(&found.id) != Some(&found.status) {
                 event(events, "command", None, &found.facts);
                 self.told.insert(found.id, found.status.clone());
@@ -139,7 +137,7 @@ impl Follower {
             let full = found.chunks.len() == CHUNKS;
             if self.advance(found, events) {
                 if matches!(self.subject, Subject::Command(_)) {
-                    return Ok(Step::Over);
+                    return Step::Over;
                 }
             } else {
                 at_cursor = false;
@@ -155,7 +153,7 @@ impl Follower {
         if rows.is_empty() && matches!(self.subject, Subject::Command(_)) {
             step = Step::Over;
         }
-        Ok(step)
+        step
     }
 
     /// Tells what is new of the command at the cursor; true where it has ended.
@@ -254,15 +252,15 @@ impl Follower {
 }
 
 impl Found {
-    fn read(row: &Row) -> Result<Found, Error> {
+    fn read(row: &Row) -> Option<Found> {
         let json = |text: Option<&str>| text.and_then(|text| serde_json::from_str(text).ok());
-        let chunks: Option<Value> = json(row.try_get(5)?);
-        Ok(Found {
-            id: row.try_get(0)?,
-            status: row.try_get(1)?,
-            attempt: row.try_get(2)?,
-            facts: json(row.try_get(3)?).unwrap_or_default(),
-            output: row.try_get(4)?,
+        let chunks: Option<Value> = json(row.text(5));
+        Some(Found {
+            id: row.number(0)?,
+            status: row.text(1)?.into(),
+            attempt: row.number(2)?,
+            facts: json(row.text(3)).unwrap_or_default(),
+            output: row.text(4).map(str::to_owned),
             chunks: chunks
                 .and_then(|all| serde_json::from_value(all).ok())
                 .unwrap_or_default(),

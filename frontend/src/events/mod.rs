@@ -124,7 +124,7 @@ async fn open(db: &Db, request: &Request) -> Result<Cursor, Error> {
     let rows = db.look(&request.scope, &sql).await?;
     let first = match (request.subject, rows.first()) {
         (Subject::Command(id), _) => id,
-        (Subject::Session(_), Some(row)) => row.try_get::<_, Option<i64>>(0)?.unwrap_or(0),
+        (Subject::Session(_), Some(row)) => row.number(0).unwrap_or(0),
         (Subject::Session(_), None) => 0,
     };
     let fits = |cursor: &Cursor| match request.subject {
@@ -161,13 +161,7 @@ fn stream(
                 }
             };
             let mut events = String::new();
-            let step = match follower.take(&rows, &mut events) {
-                Ok(step) => step,
-                Err(e) => {
-                    tracing::warn!("a stream ends: {e}");
-                    return;
-                }
-            };
+            let step = follower.take(&rows, &mut events);
             if !events.is_empty() {
                 yield Ok(Bytes::from(events));
             }

@@ -231,24 +231,23 @@ async fn session_of(
     let Some(row) = rows.first() else {
         return Ok(None);
     };
-    let Some(user) = row.try_get::<_, Option<String>>(1)? else {
+    let (Some(user), Some(role)) = (row.text(1), row.text(3)) else {
         return Ok(None);
     };
-    let role: String = row.try_get(3)?;
     let claims = [
         ("sub", Value::from(user)),
-        ("role", Value::from(role.as_str())),
-        ("sid", row.try_get::<_, Option<String>>(0)?.into()),
-        ("exp", row.try_get::<_, Option<i64>>(4)?.into()),
+        ("role", Value::from(role)),
+        ("sid", row.text(0).into()),
+        ("exp", row.number::<i64>(4).into()),
     ];
     Ok(Some(Identity {
-        role,
+        role: role.into(),
         claims: claims
             .map(|(name, value)| (name.to_owned(), value))
             .into_iter()
             .collect(),
         anonymous: false,
-        username: row.try_get(2)?,
+        username: row.text(2).map(str::to_owned),
         session: None,
     }))
 }

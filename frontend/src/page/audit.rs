@@ -283,11 +283,11 @@ fn lines(
         while let Some(row) = reading.next().await? {
             rows += 1;
             yield Bytes::from(if json {
-                let object: &str = row.try_get(0)?;
+                let object = row.text(0).unwrap_or("null");
                 format!("{}{object}", if rows == 1 { "[" } else { ",\n" })
             } else {
-                let values = (0..COLUMNS.len()).map(|index| row.try_get::<_, Option<&str>>(index));
-                csv(&values.collect::<Result<Vec<_>, _>>()?)
+                let values: Vec<_> = (0..COLUMNS.len()).map(|index| row.text(index)).collect();
+                csv(&values)
             });
         }
         if json {

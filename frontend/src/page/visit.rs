@@ -7,7 +7,6 @@ use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
-use tokio_postgres::Row;
 
 use super::{Failure, Frame, SignIn};
 use crate::error::{Error, Refusal};
@@ -70,9 +69,8 @@ impl Visit<'_> {
             writes,
             ..self.asked.scope(self.server)
         };
-        let none = None::<fn(&[Row]) -> Result<(), Error>>;
-        let rows = self.server.db.call(&scope, sql, none).await?;
-        let text: Option<&str> = rows.first().map_or(Ok(None), |row| row.try_get(0))?;
+        let rows = self.server.db.call(&scope, sql).await?;
+        let text = rows.first().and_then(|row| row.text(0));
         serde_json::from_str(text.unwrap_or("null")).map_err(|e| Error::System {
             what: "reading an answer of the database",
             source: e.into(),

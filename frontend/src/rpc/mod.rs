@@ -11,10 +11,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use serde_json::Value;
-use tokio_postgres::Row;
 
 use crate::catalogue::{Catalogue, Function, Kind};
-use crate::db::{Db, Scope};
+use crate::db::{Db, Row, Scope};
 use crate::error::{Error, Refusal};
 use crate::identity::Identity;
 use accept::Media;
@@ -166,9 +165,11 @@ pub async fn answer(db: &Db, catalogue: &Catalogue, call: &Call<'_>) -> Result<R
             .identity
             .scope(call.method, call.uri.path(), call.headers, call.address)
     };
-    let accept = single.then_some(exactly_one);
-    let rows = db.call(&scope, &sql, accept).await?;
-    let result = Outcome::read(&rows)?;
+    let rows = match single {
+        true => db.call_if(&scope, &sql, exactly_one).await?,
+        false => db.call(&scope, &sql).await?,
+    };
+    let result = Outcome::read(rows)?;
     respond(call, function, media, parameters.offset, counted, result)
 }
 
@@ -182,23 +183,22 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn read(rows: &[Row]) -> Result<Outcome, Error> {
-        let Some(row) = rows.first() else {
+    fn read(rows: Vec<Row>) -> Result<Outcome, Error> {
+        let Some(mut row) = rows.into_iter().next() else {
             return Err(internal("the statement of a call gave no row"));
         };
-        let number = |text: Option<&str>| text.and_then(|text| text.parse().ok());
         Ok(Outcome {
-            total: number(row.try_get(0)?),
-            rows: number(row.try_get(1)?).unwrap_or(0),
-            body: row.try_get::<_, Option<String>>(2)?.unwrap_or_default(),
-            headers: row.try_get(3)?,
-            status: row.try_get(4)?,
+            total: row.number(0),
+            rows: row.number(1).unwrap_or(0),
+            body: row.take(2).unwrap_or_default(),
+            headers: row.take(3),
+            status: row.take(4),
         })
     }
 }
 
 fn exactly_one(rows: &[Row]) -> Result<(), Error> {
-    let rows = Outcome::read(rows)?.rows;
+    let rows: i64 = rows.first().and_then(|row| row.number(1)).unwrap_or(0);
     if rows == 1 {
         return Ok(());
     }

@@ -1,10 +1,13 @@
-//! Connections: accepted, served, and ended where the client says nothing for too long.
+//! Connections: accepted, served, and ended where the client says nothing for too long. Those beyond a number are told
+//! so, and closed.
 //!
 //! HTTP/1 only: browsers speak HTTP/2 over TLS alone, which ends at the proxy in front.
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::extract::ConnectInfo;
 use axum::{Extension, Router};
@@ -12,7 +15,10 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 /// A request's head is there within this time of the connection's beginning, or of the last answer. Whoever sends it
 /// byte by byte would else hold a descriptor for ever.
@@ -20,8 +26,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Before the next attempt, where a connection cannot be taken.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `soft`, and then what has been asked already.
-pub async fn serve(listener: TcpListener, app: Router, soft: impl Future<Output = ()>) {
+/// What is beyond the number is told so; so many are at a time, the others are closed at once.
+const REFUSED_AT_A_TIME: usize = 64;
+/// Who is refused has read why within this time.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// That there are too many connections is logged once for so long.
+const QUIET: Duration = Duration::from_secs(60);
+
+const REFUSAL: &str = r#"{"code":"PSW503","message":"There are more connections than this server takes.","details":null,"hint":"Try again in some seconds, or have the server run with more --max-connections."}"#;
+
+/// Serves until `soft`, and then what has been asked already; `most` connections at a time.
+pub async fn serve(
+    listener: TcpListener,
+    most: NonZeroU32,
+    app: Router,
+    soft: impl Future<Output = ()>,
+) {
+    let mut places = Places::new(most);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     let open = GracefulShutdown::new();
@@ -31,10 +52,15 @@ pub async fn serve(listener: TcpListener, app: Router, soft: impl Future<Output 
             accepted = accept(&listener) => accepted,
             () = &mut soft => break,
         };
+        let Some(place) = places.take() else {
+            places.refuse(stream);
+            continue;
+        };
         let app = app.clone().layer(Extension(ConnectInfo(address)));
         let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
         let served = open.watch(served);
         tokio::spawn(async move {
+            let _place = place;
             if let Err(e) = served.await {
                 tracing::debug!("a connection ends: {e}");
             }
@@ -42,6 +68,58 @@ pub async fn serve(listener: TcpListener, app: Router, soft: impl Future<Output 
     }
     drop(listener);
     open.shutdown().await;
+}
+
+/// Places for connections, and those for who finds none.
+struct Places {
+    most: NonZeroU32,
+    free: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+    told: Option<Instant>,
+}
+
+impl Places {
+    fn new(most: NonZeroU32) -> Places {
+        let free = usize::try_from(most.get()).unwrap_or(Semaphore::MAX_PERMITS);
+        Places {
+            most,
+            free: Arc::new(Semaphore::new(free.min(Semaphore::MAX_PERMITS))),
+            refusals: Arc::new(Semaphore::new(REFUSED_AT_A_TIME)),
+            told: None,
+        }
+    }
+
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        self.free.clone().try_acquire_owned().ok()
+    }
+
+    fn refuse(&mut self, stream: TcpStream) {
+        if self.told.is_none_or(|told| told.elapsed() > QUIET) {
+            tracing::warn!("{} connections are open: others are refused", self.most);
+            self.told = Some(Instant::now());
+        }
+        if let Ok(turn) = self.refusals.clone().try_acquire_owned() {
+            tokio::spawn(async move {
+                let _turn = turn;
+                let _ = timeout(FAREWELL, farewell(stream)).await;
+            });
+        }
+    }
+}
+
+/// Says why, and reads what the client has sent: to close before that would take the answer away from it.
+async fn farewell(mut stream: TcpStream) -> io::Result<()> {
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
+         Proxy-Status: PostgREST; error=PSW503\r\nContent-Type: application/json; charset=utf-8\r\n\
+         Content-Length: {}\r\n\r\n{REFUSAL}",
+        REFUSAL.len()
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
+    let mut sent = [0; 1024];
+    while stream.read(&mut sent).await? > 0 {}
+    Ok(())
 }
 
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
@@ -68,13 +146,17 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 mod tests {
     use super::*;
     use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     async fn connect() -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let app = Router::new().route("/", get(async || "here"));
-        tokio::spawn(serve(listener, app, std::future::pending()));
+        tokio::spawn(serve(
+            listener,
+            NonZeroU32::MIN,
+            app,
+            std::future::pending(),
+        ));
         TcpStream::connect(address).await.unwrap()
     }
 

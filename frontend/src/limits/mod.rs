@@ -1,5 +1,7 @@
 //! How much one user, or one address, may ask for.
 
+mod streams;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -8,6 +10,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::Refusal;
+pub use streams::{Counted, Streams};
 
 /// A burst may be so many seconds' worth.
 const BURST_SECONDS: f64 = 10.0;
@@ -18,30 +21,19 @@ const MANY: usize = 4096;
 #[derive(Debug)]
 pub struct Limits {
     rate: f64,
-    most_streams: u32,
     most_calls: usize,
     turns: Mutex<HashMap<String, Arc<Semaphore>>>,
     buckets: Mutex<HashMap<String, (f64, Instant)>>,
-    streams: Arc<Mutex<HashMap<String, u32>>>,
-}
-
-/// A stream that counts until it is dropped.
-#[derive(Debug)]
-pub struct Counted {
-    key: String,
-    streams: Arc<Mutex<HashMap<String, u32>>>,
 }
 
 impl Limits {
-    /// Requests a second, 0 for any number; streams, and calls, at a time.
-    pub fn new(rate: u32, most_streams: u32, most_calls: usize) -> Limits {
+    /// Requests a second, 0 for any number; calls at a time.
+    pub fn new(rate: u32, most_calls: usize) -> Limits {
         Limits {
             rate: rate.into(),
-            most_streams,
             most_calls: most_calls.max(1),
             turns: Mutex::default(),
             buckets: Mutex::default(),
-            streams: Arc::default(),
         }
     }
 
@@ -106,42 +98,6 @@ impl Limits {
         };
         turns.acquire_owned().await.ok()
     }
-
-    /// Counts a stream.
-    ///
-    /// # Errors
-    /// 429 where there are too many.
-    pub fn stream(&self, key: &str) -> Result<Counted, Refusal> {
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = streams.entry(key.into()).or_default();
-        if *open >= self.most_streams {
-            let sentence = format!(
-                "There are {open} streams open, and a user may have {}.",
-                self.most_streams
-            );
-            return Err(too_many(
-                &sentence,
-                "Close some, or follow whole sessions instead of single commands.",
-            ));
-        }
-        *open += 1;
-        Ok(Counted {
-            key: key.into(),
-            streams: self.streams.clone(),
-        })
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = streams.get_mut(&self.key) {
-            *open -= 1;
-            if *open == 0 {
-                streams.remove(&self.key);
-            }
-        }
-    }
 }
 
 fn exhausted() -> Refusal {
@@ -162,20 +118,20 @@ mod tests {
 
     #[test]
     fn a_burst_then_the_rate() {
-        let limits = Limits::new(2, 1, 1);
+        let limits = Limits::new(2, 1);
         let start = Instant::now();
         let passed =
             |n: usize, at: Instant| (0..n).filter(|_| limits.take_at("a", at).is_ok()).count();
         assert_eq!(passed(30, start), 20);
         assert_eq!(passed(30, start + Duration::from_secs(1)), 2);
         assert!(limits.take_at("b", start).is_ok());
-        assert!(Limits::new(0, 1, 1).take("a").is_ok());
+        assert!(Limits::new(0, 1).take("a").is_ok());
     }
 
     #[test]
     fn one_user_waits_and_others_do_not() {
         use futures_util::FutureExt;
-        let limits = Limits::new(1, 1, 1);
+        let limits = Limits::new(1, 1);
         let first = limits.turn("a").now_or_never();
         assert!(first.is_some());
         assert!(limits.turn("a").now_or_never().is_none());
@@ -186,7 +142,7 @@ mod tests {
 
     #[test]
     fn full_buckets_are_forgotten() {
-        let limits = Limits::new(10, 1, 1);
+        let limits = Limits::new(10, 1);
         let start = Instant::now();
         for n in 0..MANY {
             limits.take_at(&n.to_string(), start).unwrap();
@@ -195,17 +151,5 @@ mod tests {
             .take_at("last", start + Duration::from_secs(60))
             .unwrap();
         assert_eq!(limits.buckets.lock().unwrap().len(), 1);
-    }
-
-    #[test]
-    fn a_stream_counts_while_it_is_open() {
-        let limits = Limits::new(1, 1, 1);
-        let open = limits.stream("a").unwrap();
-        assert_eq!(
-            limits.stream("a").unwrap_err().status,
-            StatusCode::TOO_MANY_REQUESTS
-        );
-        drop(open);
-        assert!(limits.stream("a").is_ok());
     }
 }
