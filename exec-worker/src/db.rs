@@ -38,6 +38,8 @@ pub struct Pulse {
     pub cancelled: Vec<i64>,
     /// Another worker may be lost; it is worth looking again after the grace.
     pub lost: bool,
+    /// Upkeep has more to do.
+    pub upkeep_left: bool,
     /// Objects outside the database are to be removed.
     pub objects_left: bool,
 }
@@ -200,6 +202,7 @@ impl Db {
             waiting: row.try_get("waiting")?,
             cancelled: row.try_get("cancelled")?,
             lost: row.try_get("lost")?,
+            upkeep_left: row.try_get::<_, i64>("upkeep_left")? > 0,
             objects_left: row.try_get("objects_left")?,
         })
     }

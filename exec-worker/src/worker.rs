@@ -34,6 +34,8 @@ use crate::trial::trial;
 /// Pauses between attempts to reach the database.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Between two rounds of upkeep, while there is nothing else to do.
+const UPKEEP_PAUSE: Duration = Duration::from_secs(1);
 
 /// A worker, from its first connection to its goodbye.
 pub struct Worker {
@@ -377,6 +379,8 @@ impl Worker {
         }
         let next = if pulse.lost {
             self.terms.grace
+        } else if pulse.upkeep_left && self.held.is_empty() {
+            UPKEEP_PAUSE.min(self.terms.lease / 3)
         } else {
             self.terms.lease / 3
         };

@@ -1,4 +1,4 @@
-//! Passwords, tokens and signatures: what `sql/19_identity.sql` needs and SQL cannot do.
+//! Passwords, tokens and signatures: what `sql/20_identity.sql` needs and SQL cannot do.
 
 use std::fs::File;
 use std::io::Read;

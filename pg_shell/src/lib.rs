@@ -32,26 +32,27 @@ extension_sql_file!("../../sql/07_commands.sql", requires = ["06_sessions"]);
 extension_sql_file!("../../sql/08_trees.sql", requires = ["07_commands"]);
 extension_sql_file!("../../sql/09_storing.sql", requires = ["08_trees"]);
 extension_sql_file!("../../sql/10_workers.sql", requires = ["09_storing"]);
-extension_sql_file!("diff.sql", requires = ["10_workers"]);
-extension_sql_file!("../../sql/11_reading.sql", requires = ["diff"]);
-extension_sql_file!("../../sql/12_changes.sql", requires = ["11_reading"]);
-extension_sql_file!("../../sql/13_writing.sql", requires = ["12_changes"]);
-extension_sql_file!("../../sql/14_proof.sql", requires = ["13_writing"]);
-extension_sql_file!("../../sql/15_merging.sql", requires = ["14_proof"]);
-extension_sql_file!("../../sql/16_retention.sql", requires = ["15_merging"]);
-extension_sql_file!("../../sql/17_upkeep.sql", requires = ["16_retention"]);
-extension_sql_file!("../../sql/18_views.sql", requires = ["17_upkeep"]);
-extension_sql_file!("run_command.sql", requires = ["18_views"]);
+extension_sql_file!("../../sql/11_queue.sql", requires = ["10_workers"]);
+extension_sql_file!("diff.sql", requires = ["11_queue"]);
+extension_sql_file!("../../sql/12_reading.sql", requires = ["diff"]);
+extension_sql_file!("../../sql/13_changes.sql", requires = ["12_reading"]);
+extension_sql_file!("../../sql/14_writing.sql", requires = ["13_changes"]);
+extension_sql_file!("../../sql/15_proof.sql", requires = ["14_writing"]);
+extension_sql_file!("../../sql/16_merging.sql", requires = ["15_proof"]);
+extension_sql_file!("../../sql/17_retention.sql", requires = ["16_merging"]);
+extension_sql_file!("../../sql/18_upkeep.sql", requires = ["17_retention"]);
+extension_sql_file!("../../sql/19_views.sql", requires = ["18_upkeep"]);
+extension_sql_file!("run_command.sql", requires = ["19_views"]);
 extension_sql_file!("confinement.sql", requires = ["run_command"]);
 extension_sql_file!("identity.sql", requires = ["confinement"]);
-extension_sql_file!("../../sql/19_identity.sql", requires = ["identity"]);
-extension_sql_file!("../../sql/20_requests.sql", requires = ["19_identity"]);
-extension_sql_file!("../../sql/21_api.sql", requires = ["20_requests"]);
-extension_sql_file!("../../sql/22_files_api.sql", requires = ["21_api"]);
-extension_sql_file!("../../sql/23_html.sql", requires = ["22_files_api"]);
-extension_sql_file!("../../sql/24_policies.sql", requires = ["23_html"]);
+extension_sql_file!("../../sql/20_identity.sql", requires = ["identity"]);
+extension_sql_file!("../../sql/21_requests.sql", requires = ["20_identity"]);
+extension_sql_file!("../../sql/22_api.sql", requires = ["21_requests"]);
+extension_sql_file!("../../sql/23_files_api.sql", requires = ["22_api"]);
+extension_sql_file!("../../sql/24_html.sql", requires = ["23_files_api"]);
+extension_sql_file!("../../sql/25_policies.sql", requires = ["24_html"]);
 // The last: it takes from PUBLIC what was made before it.
-extension_sql_file!("../../sql/25_grants.sql", requires = ["24_policies"]);
+extension_sql_file!("../../sql/26_grants.sql", requires = ["25_policies"]);
 
 /// What Postgres calls when it loads the library.
 #[pg_guard]

@@ -31,6 +31,7 @@ fn spec(bytes: &[u8]) -> Option<Spec> {
         shell_state: shell_state.into_bytes(),
         programs: None,
         layers: None,
+        ahead: false,
         limits: Limits::default(),
     })
 }
