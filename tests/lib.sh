@@ -15,7 +15,7 @@ scratch_processes() {
 
 # shellcheck disable=SC2317 # called by the trap
 remove_scratch() {
-  local status=$? pids deadline=$((SECONDS + 10))
+  local status=${1:-$?} pids deadline=$((SECONDS + 10))
   trap - EXIT
   while pids=$(scratch_processes) && [[ -n $pids ]] && ((SECONDS < deadline)); do sleep 0.1; done
   if [[ -n $pids ]]; then

@@ -13,15 +13,19 @@ part() { # NAME COMMAND...
 }
 TIMES=()
 
-# Black-box tests of the worker, the launcher and the stack. They are built first, for the runner
-# below is meant for tests only.
-workspace_tests() {
-  local tests=(cargo test --workspace --exclude pg_shell --no-fail-fast)
+TESTS=(cargo test --workspace --exclude pg_shell --no-fail-fast)
+
+# They are built first, for the runner below is meant for tests only.
+build_tests() {
   # The builtin is no dependency of the tests: bash loads it.
   cargo build --package confine-bash
-  "${tests[@]}" --lib --bins --tests --no-run
-  timed "${tests[@]}" --lib --bins --tests
-  "${tests[@]}" --doc
+  "${TESTS[@]}" --lib --bins --tests --no-run
+}
+
+# Black-box tests of the worker, the launcher and the stack.
+workspace_tests() {
+  timed "${TESTS[@]}" --lib --bins --tests
+  "${TESTS[@]}" --doc
 }
 
 # The page in a real browser. Screenshots of its states are kept in PG_SHELL_ARTIFACTS.
@@ -29,8 +33,39 @@ browser_tests() {
   PG_SHELL_ARTIFACTS=$(realpath --canonicalize-missing -- "${PG_SHELL_ARTIFACTS:-$(target_dir)/screenshots}")
   export PG_SHELL_ARTIFACTS
   npm ci --prefix tests/browser --no-audit --no-fund --silent
-  cargo test --package pg-shell-tests --test browser -- --ignored --nocapture
+  "${TESTS[@]}" --test browser -- --ignored --nocapture
   say "screenshots are in $PG_SHELL_ARTIFACTS"
+}
+
+# What waits more than it works goes on beside the workspace tests. Shown when it has ended.
+beside() {
+  part browser browser_tests
+  part "fuzz targets" tests/fuzz.sh 3
+  printf '%s (beside the workspace tests)\n' "${TIMES[@]: -2}" >"$SCRATCH/times"
+}
+BESIDE=
+
+begin_beside() {
+  # A folder of its own, for some tests look at what others leave in theirs; and a process group, to be ended with all
+  # that it has started.
+  mkdir -m 1777 "$SCRATCH/b"
+  set -m
+  TMPDIR=$SCRATCH/b beside </dev/null &>"$SCRATCH/beside" &
+  BESIDE=$!
+  set +m
+  trap 'status=$?; end_beside; remove_scratch "$status"' EXIT
+}
+
+end_beside() {
+  [[ -z $BESIDE ]] || kill -TERM -- "-$BESIDE" 2>/dev/null || true
+}
+
+await_beside() {
+  local status=0
+  wait "$BESIDE" || status=$?
+  BESIDE=
+  cat "$SCRATCH/beside"
+  return "$status"
 }
 
 # The tests inside Postgres, of the extension. They install it, built for tests, over the one in
@@ -61,13 +96,15 @@ summary() {
   sed -n 's/^test \(.*\) \.\.\. [^<]*<\([0-9.]*\)s>.*/\2 s  \1/p' "$SCRATCH/output" | sort -rn | head -n 10
   say "==> time of each part"
   printf '%s\n' "${TIMES[@]}"
+  cat "$SCRATCH/times"
 }
 
 part packages docker/stack/packages.sh test
 part lint docker/stack/lint.sh
 part build make_scratch
+part "build of the tests" build_tests
+begin_beside
 part "workspace tests" workspace_tests
-part browser browser_tests
-part "fuzz targets" tests/fuzz.sh 3
+part "what is left of browser and fuzz" await_beside
 part "extension tests" extension_tests
 summary

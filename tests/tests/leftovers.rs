@@ -93,11 +93,11 @@ fn things(of: i32) -> Things {
     }
     let temporary = std::env::temp_dir();
     let mut files = names(&temporary.to_string_lossy());
-    // Other clusters of this machine come and go.
+    // Other clusters of this machine come and go, and so do browsers.
     files.extend(
         names("/dev/shm")
             .into_iter()
-            .filter(|name| !name.starts_with("PostgreSQL.")),
+            .filter(|name| !name.starts_with("PostgreSQL.") && !name.starts_with(".org.chromium.")),
     );
     let comm = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     Things {
