@@ -34,7 +34,7 @@ lint_sql() {
 
 lint_shell() {
   local scripts
-  mapfile -d '' scripts < <(find .ci docker tests exec-worker -type f \( -name '*.sh' -o -path .ci/run \) -print0)
+  mapfile -d '' scripts < <(find .ci docker tests exec-worker -name node_modules -prune -o -type f \( -name '*.sh' -o -path .ci/run \) -print0)
   step shellcheck "${scripts[@]}"
 }
 

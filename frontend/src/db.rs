@@ -212,7 +212,8 @@ async fn send(wire: &mut Wire, scope: &Scope, sql: &Sql) -> Result<(), Error> {
 }
 
 /// A connection of a pool. One that is given back within a transaction (its request was given up) is closed:
-/// nobody else may find that role and those settings.
+/// nobody else may find that role and those settings. Until what runs there has ended it keeps its place in the pool,
+/// or requests that are given up at once would have Postgres run out of connections.
 struct Borrowed(Option<Object<Connections>>);
 
 impl Borrowed {
@@ -239,9 +240,12 @@ impl std::ops::DerefMut for Borrowed {
 impl Drop for Borrowed {
     fn drop(&mut self) {
         if !self.is_idle()
-            && let Some(wire) = self.0.take()
+            && let Some(mut wire) = self.0.take()
         {
-            drop(Object::take(wire));
+            tokio::spawn(async move {
+                wire.give_up().await;
+                drop(Object::take(wire));
+            });
         }
     }
 }

@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
@@ -15,14 +17,17 @@ use postgres_protocol::message::backend::{DataRowBody, ErrorResponseBody, Messag
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
 use tokio_postgres::config::Host;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::{CancelToken, Config, NoTls};
 
 use crate::error::{Error, Raised};
 use crate::sql::Sql;
 
 /// Statements that a connection keeps prepared; with more it begins anew, for requests choose their texts.
 const MOST_PREPARED: usize = 64;
+/// How long what was given up may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Room for what is read at a time.
 const ROOM: usize = 16 * 1024;
 
@@ -40,6 +45,15 @@ pub struct Wire {
     preparing: Vec<(String, String)>,
     named: u64,
     idle: bool,
+    /// Where it goes to, and what ends a statement there.
+    end: Option<(Address, CancelToken)>,
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone)]
+enum Address {
+    Tcp(String, u16),
+    Unix(PathBuf),
 }
 
 /// A row of an answer: null, or what the value's type prints.
@@ -56,8 +70,8 @@ impl Wire {
         for (index, host) in config.get_hosts().iter().enumerate() {
             let ports = config.get_ports();
             let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
-            match sign_in(config, host, port).await {
-                Ok(socket) => return Ok(Wire::on(socket)),
+            match sign_in(config, Address::new(host, port)).await {
+                Ok(wire) => return Ok(wire),
                 Err(e) => last = e,
             }
         }
@@ -73,7 +87,22 @@ impl Wire {
             preparing: Vec::new(),
             named: 0,
             idle: true,
+            end: None,
         }
+    }
+
+    /// Ends what runs there for a request that was given up, and returns when it has ended.
+    pub async fn give_up(&mut self) {
+        let ended = async {
+            if let Some((address, token)) = &self.end {
+                let socket = address.connect().await?;
+                let cancelled = token.cancel_query_raw(socket, NoTls).await;
+                cancelled.map_err(io::Error::other)?;
+            }
+            self.end().await
+        };
+        // After that it is Postgres's to find out that nobody is there.
+        let _ = timeout(PATIENCE, ended).await;
     }
 
     /// True between transactions.
@@ -252,25 +281,38 @@ impl Row {
     }
 }
 
-/// tokio-postgres signs in over the socket, and is gone before anything else is sent.
-async fn sign_in(config: &Config, host: &Host, port: u16) -> io::Result<Box<dyn Socket>> {
-    let refused = |e: tokio_postgres::Error| io::Error::other(daemon::describe(&e));
-    match host {
-        Host::Tcp(name) => {
-            let mut socket = TcpStream::connect((name.as_str(), port)).await?;
-            socket.set_nodelay(true)?;
-            let signed_in = config.connect_raw(&mut socket, NoTls).await;
-            drop(signed_in.map_err(refused)?);
-            Ok(Box::new(socket))
-        }
-        Host::Unix(folder) => {
-            let path = folder.join(format!(".s.PGSQL.{port}"));
-            let mut socket = UnixStream::connect(path).await?;
-            let signed_in = config.connect_raw(&mut socket, NoTls).await;
-            drop(signed_in.map_err(refused)?);
-            Ok(Box::new(socket))
+impl Address {
+    fn new(host: &Host, port: u16) -> Address {
+        match host {
+            Host::Tcp(name) => Address::Tcp(name.clone(), port),
+            Host::Unix(folder) => Address::Unix(folder.join(format!(".s.PGSQL.{port}"))),
         }
     }
+
+    async fn connect(&self) -> io::Result<Box<dyn Socket>> {
+        Ok(match self {
+            Address::Tcp(name, port) => {
+                let socket = TcpStream::connect((name.as_str(), *port)).await?;
+                socket.set_nodelay(true)?;
+                Box::new(socket)
+            }
+            Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        })
+    }
+}
+
+/// tokio-postgres signs in over the socket, and is gone before anything else is sent.
+async fn sign_in(config: &Config, address: Address) -> io::Result<Wire> {
+    let mut socket = address.connect().await?;
+    let signed_in = config.connect_raw(&mut socket, NoTls).await;
+    let token = {
+        let (client, _connection) =
+            signed_in.map_err(|e| io::Error::other(daemon::describe(&e)))?;
+        client.cancel_token()
+    };
+    let mut wire = Wire::on(socket);
+    wire.end = Some((address, token));
+    Ok(wire)
 }
 
 fn read_error(body: &ErrorResponseBody) -> io::Result<Box<Raised>> {

@@ -39,6 +39,37 @@ fn connected(address: &str) -> TcpStream {
 }
 
 #[test]
+fn requests_that_are_given_up_leave_nothing_running() {
+    let cluster = Cluster::new();
+    let db = cluster.db();
+    let web = cluster.web(&["--pool-size", "2", "--request-rate", "0"]);
+    let address = web.url().strip_prefix("http://").unwrap();
+    let (id, jwt) = user(&db, "hasty");
+    // There is no worker: it waits for ever.
+    let command = db.submit(id, "true");
+    let body = format!(r#"{{"command_id": {command}, "timeout": "1 minute"}}"#);
+    let waiting = "select count(*) from pg_stat_activity where query like '%wait_command%' and state = 'active' and pid <> pg_backend_pid()";
+    for _ in 0..10 {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let request = format!(
+            "POST /rpc/wait_command HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {jwt}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        db.until(&format!("({waiting}) > 0"), &[]);
+        drop(stream);
+        db.until(&format!("({waiting}) = 0"), &[]);
+    }
+    let others = Ask::new("POST", &format!("{}/rpc/latest_output", web.url())).bearer(&jwt);
+    assert_eq!(others.json(&serde_json::json!({})).send().status, 200);
+    let connections: i64 = db.one(
+        "select count(*) from pg_stat_activity where application_name = 'pg-shell-web'",
+        &[],
+    );
+    assert!(connections <= 2 + 4 + 1, "{connections} connections");
+}
+
+#[test]
 fn streams_leave_room_for_others() {
     let cluster = Cluster::new();
     let db = cluster.db();
