@@ -42,10 +42,8 @@ pub struct Worker {
     config: Config,
     terms: Terms,
     held: Held,
-    notices: (
-        mpsc::UnboundedSender<Notice>,
-        mpsc::UnboundedReceiver<Notice>,
-    ),
+    /// What the connection says, each its own: the last word of one is nothing to the next.
+    notices: mpsc::UnboundedReceiver<Notice>,
     chunks: mpsc::UnboundedReceiver<Chunk>,
     files: Option<Arc<Files>>,
     id: Option<i64>,
@@ -111,7 +109,7 @@ impl Worker {
                 ),
                 slots,
             ),
-            notices: mpsc::unbounded_channel(),
+            notices: mpsc::unbounded_channel().1,
             chunks,
             files,
             id: None,
@@ -168,9 +166,9 @@ impl Worker {
     }
 
     async fn connect(&mut self) -> Result<Db, Error> {
-        // What an earlier connection said last is of no use to this one.
-        while self.notices.1.try_recv().is_ok() {}
-        let db = Db::connect(&self.config.database_url, self.notices.0.clone()).await?;
+        let (notify, notices) = mpsc::unbounded_channel();
+        self.notices = notices;
+        let db = Db::connect(&self.config.database_url, notify).await?;
         if let Some(id) = self.id {
             let holding = self.held.ids();
             if db.resume(id, &holding, self.terms.max_attempts).await? {
@@ -250,7 +248,7 @@ impl Worker {
             tokio::select! {
                 biased;
                 () = shutdown.changes() => {}
-                Some(notice) = self.notices.1.recv() => match notice {
+                Some(notice) = self.notices.recv() => match notice {
                     Notice::Submitted => self.hungry = true,
                     Notice::Cancel(command) => self.held.cancel(command),
                     Notice::Closed => return Ok(Left::ConnectionLost),

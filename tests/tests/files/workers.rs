@@ -1,4 +1,6 @@
+use nix::sys::signal::Signal;
 use pg_shell_tests::{Cluster, shared};
+use uuid::Uuid;
 
 use super::{done, listing, session_of, text};
 
@@ -104,4 +106,71 @@ fn the_files_of_one_are_nobody_else_s() {
         "ls -A; grep -rs secret /home /tmp /run /var; find / -name layers 2>/dev/null",
     );
     assert_eq!(seen.text(), "");
+}
+
+/// Commands of each session that workers race for.
+const COUNT: usize = 7;
+
+#[test]
+fn workers_that_race_for_sessions_change_their_files_in_order() {
+    let cluster = Cluster::new();
+    let db = cluster.db();
+    let user = db.user("raced for");
+    let sessions = ["a", "b", "c"].map(|name| {
+        let made = "select shell.create_session($1, $2)";
+        db.one::<Uuid>(made, &[&user, &name])
+    });
+    // They take so long that none is claimed ahead: whichever worker is free takes what is next.
+    let _two = [(); 2].map(|()| cluster.worker(&["--concurrency", "1"]));
+    let mut submitted = vec![Vec::new(); sessions.len()];
+    for number in 0..COUNT {
+        for (session, ids) in sessions.iter().zip(&mut submitted) {
+            ids.push(db.submit_to(
+                user,
+                *session,
+                &format!("echo {number} >>log; wc -l <log >count; sleep 0.3"),
+            ));
+        }
+    }
+    for (session, ids) in sessions.iter().zip(&submitted) {
+        for &id in ids {
+            assert_eq!(db.wait(id).failure_reason, None);
+        }
+        let log: String = (0..COUNT).map(|number| format!("{number}\n")).collect();
+        assert_eq!(text(&db, *session, "log"), log);
+        assert_eq!(text(&db, *session, "count"), format!("{COUNT}\n"));
+        let broken: i64 = db.one("select count(*) from shell.verify_history($1)", &[session]);
+        assert_eq!(broken, 0);
+    }
+    let both = "select count(distinct worker_id) from shell.commands where user_id = $1";
+    assert_eq!(db.one::<i64>(both, &[&user]), 2);
+}
+
+#[test]
+fn a_worker_that_was_given_up_changes_no_files() {
+    let cluster = Cluster::new();
+    let db = cluster.db();
+    let user = db.user("taken twice");
+    let session = session_of(&db, user);
+    let flags = &["--grace", "0.05", "--lease", "2", "--max-attempts", "1000"];
+    let paused = cluster.worker(flags);
+    done(&db, user, "echo first >a");
+    let id = db.submit(user, "echo once >>a; echo $SRANDOM >b; echo begun; sleep 3");
+    db.until_prints(id);
+    paused.process().signal(Signal::SIGSTOP);
+    let other = cluster.worker(flags);
+    db.until(
+        "(select attempt from shell.commands where id = $1) = 2",
+        &[&id],
+    );
+    paused.process().signal(Signal::SIGCONT);
+    paused.wait_for_log("given up for lost");
+    assert_eq!((db.wait(id).failure, db.wait(id).attempt), (None, 2));
+    let b = text(&db, session, "b");
+    other.terminate();
+    other.wait();
+    // By the one that was paused: what it had before is not what the session has.
+    assert_eq!(done(&db, user, "cat a b"), format!("first\nonce\n{b}"));
+    let broken: i64 = db.one("select count(*) from shell.verify_history($1)", &[&session]);
+    assert_eq!(broken, 0);
 }
