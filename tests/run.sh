@@ -56,8 +56,12 @@ begin_beside() {
   trap 'status=$?; end_beside; remove_scratch "$status"' EXIT
 }
 
+# Where something else has failed.
 end_beside() {
-  [[ -z $BESIDE ]] || kill -TERM -- "-$BESIDE" 2>/dev/null || true
+  [[ -n $BESIDE ]] || return 0
+  kill -TERM -- "-$BESIDE" 2>/dev/null || true
+  wait "$BESIDE" || true
+  cat "$SCRATCH/beside"
 }
 
 await_beside() {
