@@ -280,10 +280,7 @@ impl Launcher {
     /// one that was kept. Where that fails, the launch goes without.
     pub fn make_ready(&self, session: u128, spec: &Spec, pin: Pin) {
         let Some(server) = &self.server else { return };
-        let spec = Spec {
-            ahead: true,
-            ..spec.clone()
-        };
+        let spec = spec.to_be_ready();
         let ready = || -> Result<_, Error> {
             let (control, inside) = control_pair()?;
             let null = null()?;

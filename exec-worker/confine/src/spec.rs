@@ -36,6 +36,21 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// What PID 1 is made ready by: nothing of the command, nor of the state that it begins with.
+    pub(crate) fn to_be_ready(&self) -> Spec {
+        Spec {
+            shell: self.shell,
+            command: CString::default(),
+            env: Vec::new(),
+            cwd: self.cwd.clone(),
+            shell_state: Vec::new(),
+            limits: self.limits.clone(),
+            programs: self.programs.clone(),
+            layers: self.layers.clone(),
+            ahead: true,
+        }
+    }
+
     /// The bytes for the helper.
     pub fn encode(&self) -> Vec<u8> {
         postcard::to_stdvec(self).expect("a Vec grows and every field has a length")
