@@ -49,7 +49,9 @@ as $$
 $$;
 comment on function shell.ancestors(bytea) is 'The folders above a path, below the home folder.';
 
-create function shell.tree_segments(tree_id bigint, out ids bigint[], out merged boolean[])
+create function shell.tree_segments(
+  tree_id bigint, out ids bigint[], out merged boolean[], out plain_ids bigint[], out merged_ids bigint[]
+)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -67,13 +69,15 @@ begin
     from up
     join shell.trees as t on t.id = up.next_id
   )
-  select array_agg(up.id order by up.number), array_agg(up.merged order by up.number)
-  into tree_segments.ids, tree_segments.merged
+  select array_agg(up.id order by up.number), array_agg(up.merged order by up.number),
+    array_agg(up.id) filter (where not up.merged), array_agg(up.id) filter (where up.merged)
+  into ids, merged, plain_ids, merged_ids
   from up;
 end
 $$;
 comment on function shell.tree_segments(bigint) is
-  'The trees whose changes make up a tree, the newest first, and whether those are merged ones.';
+  'The trees whose changes make up a tree, the newest first, and whether those are merged ones; and the ids of either '
+  'kind alone.';
 
 create type shell.tree_entry as (
   path bytea,
@@ -101,32 +105,38 @@ set enable_material = off
 as $$
 declare
   segments record;
-  plain bigint[];
-  merged bigint[];
 begin
   if find_entries.tree_id is null then
     return;
   end if;
   segments := shell.tree_segments(find_entries.tree_id);
-  plain := array(select s.id from unnest(segments.ids, segments.merged) as s (id, merged) where not s.merged);
-  merged := array(select s.id from unnest(segments.ids, segments.merged) as s (id, merged) where s.merged);
   return query
     with candidate as (
-      select p.path from unnest(find_entries.paths) as p (path)
+      select p.path, shell.path_key(p.path) as key from unnest(find_entries.paths) as p (path)
       union
-      select a.path from unnest(find_entries.paths) as p (path), shell.ancestors(p.path) as a (path)
+      select a.path, shell.path_key(a.path)
+      from unnest(find_entries.paths) as p (path), shell.ancestors(p.path) as a (path)
     ),
+    -- "offset 0" has each path looked up by its key. A plain join may be planned as a read of all that the trees have.
     changed as materialized (
-      select array_position(segments.ids, e.tree_id) as number, e.path, e.kind, e.replaces, e.mode, e.mtime_ns, e.size,
+      select array_position(segments.ids, e.tree_id) as number, w.path, e.kind, e.replaces, e.mode, e.mtime_ns, e.size,
         coalesce(e.content, e.removed_content)::bytea as content, e.target,
         (e.tree_id << 24) | e.link_group as link, case when not e.inherited then e.tree_id end as changed_in
       from candidate as w
-      join shell.fs_entries as e on e.tree_id = any (plain) and shell.path_key(e.path) = shell.path_key(w.path)
+      cross join lateral (
+        select f.* from shell.fs_entries as f
+        where f.tree_id = any (segments.plain_ids) and shell.path_key(f.path) = w.key
+        offset 0
+      ) as e
       union all
-      select array_position(segments.ids, e.tree_id), e.path, e.kind, e.replaces, e.mode, e.mtime_ns, e.size,
+      select array_position(segments.ids, e.tree_id), w.path, e.kind, e.replaces, e.mode, e.mtime_ns, e.size,
         e.content, e.target, e.link, e.changed_in
       from candidate as w
-      join shell.checkpoints as e on e.tree_id = any (merged) and shell.path_key(e.path) = shell.path_key(w.path)
+      cross join lateral (
+        select c.* from shell.checkpoints as c
+        where c.tree_id = any (segments.merged_ids) and shell.path_key(c.path) = w.key
+        offset 0
+      ) as e
     ),
     newest as (
       select distinct on (c.path) c.* from changed as c order by c.path, c.number

@@ -111,36 +111,31 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
-  unknown bytea;
+  needed bytea[];
+  locked bytea[];
 begin
-  -- Nobody collects a chunk that is locked.
-  perform from shell.chunks as k
-  where k.hash = any (array(
-    select decode(h.hash, 'hex')
-    from json_to_recordset(add_contents.contents) as c (hash text, chunks text[]) -- noqa: LT01
-    cross join unnest(c.chunks) as h (hash)
-    where not exists (select from shell.contents as known where known.hash = decode(c.hash, 'hex'))))
-  order by k.hash
-  for key share;
+  -- In one order, or two workers with the same contents would wait for each other. What is there and old is made young,
+  -- or it might be collected before the tree that needs it is there.
+  with added as (
+    insert into shell.contents as known (hash, size, chunks)
+    select distinct on (1) decode(c.hash, 'hex'), c.size, decode(array_to_string(c.chunks, ''), 'hex')
+    from json_to_recordset(add_contents.contents) as c (hash text, size bigint, chunks text[]) -- noqa: LT01
+    order by 1
+    on conflict (hash) do update set added_at = now() where known.added_at < now() - interval '10 minutes'
+    returning known.chunks
+  )
+  select array_agg(distinct substring(a.chunks from 32 * n + 1 for 32)) into needed
+  from added as a
+  cross join generate_series(0, octet_length(a.chunks) / 32 - 1) as n;
 
-  select decode(h.hash, 'hex') into unknown
-  from json_to_recordset(add_contents.contents) as c (hash text, chunks text[]) -- noqa: LT01
-  cross join unnest(c.chunks) as h (hash)
-  where not exists (select from shell.contents as known where known.hash = decode(c.hash, 'hex'))
-    and not exists (select from shell.chunks as k where k.hash = decode(h.hash, 'hex'))
-  limit 1;
-  if found then
+  -- Nobody collects a chunk that is locked, nor one that a content has.
+  locked := array(select k.hash from shell.chunks as k where k.hash = any (needed) order by k.hash for key share);
+  if cardinality(locked) < cardinality(needed) then
     raise exception using
       errcode = 'PS030',
-      message = format('there is no chunk %s', encode(unknown, 'hex')),
+      message = format('there is no chunk %s', encode((select n from unnest(needed) as n where n <> all (locked) limit 1), 'hex')),
       hint = 'Store it with shell.add_chunks() first; shell.missing_chunks() says which are missing.';
   end if;
-
-  insert into shell.contents (hash, size, chunks)
-  select distinct on (1) decode(c.hash, 'hex'), c.size, decode(array_to_string(c.chunks, ''), 'hex')
-  from json_to_recordset(add_contents.contents) as c (hash text, size bigint, chunks text[]) -- noqa: LT01
-  order by 1
-  on conflict do nothing;
 end
 $$;
 comment on function shell.add_contents(json) is
@@ -193,8 +188,9 @@ declare
   reshaped bigint;
   unshaped bigint := 0;
   unknown bytea;
-  new_bytes bigint;
   stored bigint;
+  new_contents bytea[];
+  new_bytes bigint;
   quota shell.storage;
   tree shell.trees;
 begin
@@ -239,8 +235,11 @@ begin
     coalesce(sum(g.size), 0) - coalesce(sum(b.size), 0),
     coalesce(bit_xor(shell.entry_shape(g.path, g.kind, g.mode, g.content, g.target)) filter (where g.kind <> 'gone'), 0)
       # coalesce(bit_xor(shell.entry_shape(b.path, b.kind, b.mode, b.content, b.target))
-        filter (where b.path is not null), 0)
-  into changes, more_entries, more_bytes, reshaped
+        filter (where b.path is not null), 0),
+    (array_agg(g.content) filter (
+      where g.content is not null
+        and g.size is distinct from (select known.size from shell.contents as known where known.hash = g.content)))[1]
+  into changes, more_entries, more_bytes, reshaped, unknown
   from unnest(given) as g
   left join unnest(before) as b on b.path = g.path
   where not (g.kind = 'gone' and b.path is null)
@@ -253,12 +252,7 @@ begin
     return;
   end if;
 
-  select c.content into unknown
-  from unnest(changes) as c
-  left join shell.contents as known on known.hash = c.content and known.size = c.size
-  where c.content is not null and known.hash is null
-  limit 1;
-  if found then
+  if unknown is not null then
     raise exception using
       errcode = 'PS030',
       message = format('there is no content %s of this size', encode(unknown, 'hex')),
@@ -280,28 +274,31 @@ begin
       'The session''s files would have %s bytes; %s are allowed.', tree.bytes, quota.session_bytes);
     return;
   end if;
-  -- A look for each: as a join it may be planned to read all that the user has.
-  if exists (
-    select from unnest(changes) as c
-    where c.content is not null and (
-      select u.size from shell.user_contents as u where u.user_id = make_tree.user_id and u.content = c.content) is null
-  ) then
-    -- Trees of one user that add to this are made one at a time, and what is counted is counted under the lock.
+  if exists (select from unnest(changes) as c where c.content is not null) then
+    -- One tree of a user at a time, and none while shell.release_contents counts less: what is counted stays right.
     select u.bytes into stored from shell.user_storage as u where u.user_id = make_tree.user_id for no key update;
     if not found then
       insert into shell.user_storage (user_id, bytes) values (make_tree.user_id, 0) on conflict do nothing;
       select u.bytes into stored from shell.user_storage as u where u.user_id = make_tree.user_id for no key update;
     end if;
-    select coalesce(sum(n.size), 0) into new_bytes
-    from (select distinct c.content, c.size from unnest(changes) as c where c.content is not null) as n
-    where (
-      select u.size from shell.user_contents as u where u.user_id = make_tree.user_id and u.content = n.content) is null;
-    if stored + new_bytes > quota.user_bytes then
+    with added as (
+      insert into shell.user_contents (user_id, content, size)
+      select distinct on (c.content) make_tree.user_id, c.content, c.size
+      from unnest(changes) as c
+      where c.content is not null
+      order by c.content
+      on conflict do nothing
+      returning content, size
+    )
+    select array_agg(a.content), coalesce(sum(a.size), 0) into new_contents, new_bytes from added as a;
+    if new_bytes > 0 and stored + new_bytes > quota.user_bytes then
+      delete from shell.user_contents as u where u.user_id = make_tree.user_id and u.content = any (new_contents);
       refusal := format(
         'All files of the user would have %s bytes, each content once; %s are allowed.',
         stored + new_bytes, quota.user_bytes);
       return;
     end if;
+    update shell.user_storage as u set bytes = stored + new_bytes where u.user_id = make_tree.user_id and new_bytes > 0;
   end if;
 
   -- Read through merged changes where there are some, see shell.merge_trees.
@@ -320,16 +317,6 @@ begin
     (tree_id, path, kind, replaces, mode, mtime_ns, size, content, target, link_group)
   select make_tree.tree_id, c.path, c.kind, c.replaces, c.mode, c.mtime_ns, c.size, c.content, c.target, c.link_group
   from unnest(changes) as c;
-
-  if new_bytes is not null then
-    insert into shell.user_contents (user_id, content, size)
-    select distinct on (c.content) make_tree.user_id, c.content, c.size
-    from unnest(changes) as c
-    where c.content is not null
-    order by c.content
-    on conflict do nothing;
-    update shell.user_storage as u set bytes = stored + new_bytes where u.user_id = make_tree.user_id;
-  end if;
 end
 $$;
 comment on function shell.make_tree(uuid, uuid, bigint, bigint, json) is

@@ -72,6 +72,16 @@ pub enum Error {
     Thread,
 }
 
+impl Error {
+    /// Whether something is larger than the limits that were given.
+    pub fn is_limit(&self) -> bool {
+        matches!(
+            self,
+            Error::TooManyEntries { .. } | Error::TooManyBytes { .. } | Error::TooLongNames { .. }
+        )
+    }
+}
+
 /// Says what failed.
 pub(crate) trait At<T> {
     fn at(self, doing: &'static str, path: &[u8]) -> Result<T, Error>;

@@ -217,23 +217,59 @@ impl Files {
         begun: &Begun,
         upper: &OwnedFd,
     ) -> Result<Stored, Error> {
-        let upper = upper.try_clone().map_err(|source| Error::System {
-            what: "keeping the upper folder",
-            source,
-        })?;
-        let (cache, contents) = (self.cache.clone(), self.contents().await?);
-        let (stack, worker) = (begun.stack.clone(), self.worker.load(Ordering::Relaxed));
-        let (contents, stored) = blocking(move || {
-            let stored = store::store(&cache, &contents, (worker, lease), &stack, upper);
-            (contents, stored)
-        })
-        .await?;
-        self.pool.put(contents.connection);
+        let contents = Arc::new(self.contents().await?);
+        let stored = self.store(lease, begun, upper, &contents).await;
+        if let Some(contents) = Arc::into_inner(contents) {
+            self.pool.put(contents.connection);
+        }
         if let (Err(Error::Files(_)), Some(tree)) = (&stored, begun.tree) {
             // It may be the cache; whatever it is, the next command does without.
             self.cache.forget(tree);
         }
         stored
+    }
+
+    async fn store(
+        &self,
+        lease: Lease,
+        begun: &Begun,
+        upper: &OwnedFd,
+        contents: &Arc<Contents>,
+    ) -> Result<Stored, Error> {
+        let stack = &begun.stack;
+        let upper = || {
+            upper.try_clone().map_err(|source| Error::System {
+                what: "keeping the upper folder",
+                source,
+            })
+        };
+        let read = match store::read(&self.cache, contents, stack, upper()?, &store::SMALL) {
+            Err(Error::Files(e)) if e.is_limit() => {
+                let (cache, contents) = (self.cache.clone(), contents.clone());
+                let (stack, upper) = (stack.clone(), upper()?);
+                blocking(move || store::read(&cache, &contents, &stack, upper, &store::LIMITS))
+                    .await?
+            }
+            read => read,
+        };
+        let unstored = match read {
+            Err(Error::Files(e)) if e.is_limit() => return Ok(Stored::too_large(&e)),
+            read => read?,
+        };
+        let worker = self.worker.load(Ordering::Relaxed);
+        let (stored, layer) = unstored.store(contents, (worker, lease)).await?;
+        // The tree may be the one that there was.
+        if let Stored::Tree { id, .. } = stored
+            && self.cache.get(id).is_none()
+        {
+            if stack.has_room() {
+                self.cache.extend(stack, id, layer)?;
+            } else {
+                let (cache, stack) = (self.cache.clone(), stack.clone());
+                blocking(move || cache.extend(&stack, id, layer)).await??;
+            }
+        }
+        Ok(stored)
     }
 }
 

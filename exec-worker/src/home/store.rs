@@ -6,7 +6,9 @@ use std::os::fd::OwnedFd;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use files::{Cache, Change, Content, Entry, Hash, Kind, Limits, NotKept, Stack, read_upper};
+use files::{
+    Cache, Change, Content, Entry, Hash, Kind, Limits, NewLayer, NotKept, Stack, read_upper,
+};
 use futures_util::future::try_join_all;
 use serde::Serialize;
 use tokio_postgres::types::{Json, ToSql};
@@ -23,11 +25,19 @@ const ALONG_BYTES: usize = 64 << 10;
 
 /// How large a change may be: paths as long as the database takes them, and all of it so much that neither the worker
 /// nor the database is busy with it for long. A hole takes no room, but has to be hashed like anything else.
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     entries: 1_000_000,
     bytes: 4 << 30,
     path_bytes: 4095,
     names_bytes: 32 << 20,
+};
+/// How large a change may be that the thread reads which does everything else: half a millisecond's work. To pass it to
+/// another and back takes as long.
+pub(super) const SMALL: Limits = Limits {
+    entries: 16,
+    bytes: 64 << 10,
+    path_bytes: 4095,
+    names_bytes: 8 << 10,
 };
 /// So many of those that are not kept are named.
 const NAMED: usize = 100;
@@ -41,6 +51,13 @@ pub enum Stored {
     Tree { id: i64, not_kept: Vec<String> },
     /// They are more than they may be, in a sentence.
     OverQuota(String),
+}
+
+impl Stored {
+    /// They are larger than the limits.
+    pub(super) fn too_large(e: &files::Error) -> Stored {
+        Stored::OverQuota(sentence(&e.to_string()))
+    }
 }
 
 /// An element of `shell.add_tree`'s entries.
@@ -65,14 +82,25 @@ struct ContentRow {
     chunks: Vec<String>,
 }
 
+/// An upper folder that has been read: its large chunks are stored, its tree is not.
+pub(super) struct Unstored {
+    change: Change,
+    layer: NewLayer,
+    chunks: Vec<(Hash, Vec<u8>)>,
+    not_kept: Vec<String>,
+}
+
 /// Reads the upper folder once: its chunks are stored as they come, and the change goes into a new layer.
-pub(super) fn store(
+///
+/// # Errors
+/// [`Error::Files`] where it is larger than `limits`, among others.
+pub(super) fn read(
     cache: &Cache,
     contents: &Contents,
-    (worker, lease): (i64, Lease),
     stack: &Stack,
     upper: OwnedFd,
-) -> Result<Stored, Error> {
+    limits: &Limits,
+) -> Result<Unstored, Error> {
     let mut layer = cache.new_layer()?;
     let mut outbox = Outbox {
         contents,
@@ -81,40 +109,20 @@ pub(super) fn store(
         failed: None,
     };
     let before = stack.before()?;
-    let read = read_upper(upper, &mut layer, &before, &LIMITS, &mut |hash, bytes| {
+    let read = read_upper(upper, &mut layer, &before, limits, &mut |hash, bytes| {
         outbox.add(hash, bytes)
     });
-    let change = match (read, outbox.failed.take()) {
-        (_, Some(e)) => return Err(e),
-        (
-            Err(
-                e @ (files::Error::TooManyEntries { .. }
-                | files::Error::TooManyBytes { .. }
-                | files::Error::TooLongNames { .. }),
-            ),
-            _,
-        ) => {
-            return Ok(Stored::OverQuota(sentence(&e.to_string())));
-        }
-        (read, None) => read?,
-    };
+    if let Some(e) = outbox.failed {
+        return Err(e);
+    }
+    let chunks = outbox.chunks;
+    let change = read?;
     let not_kept = named(&change.not_kept);
-    if change.entries.is_empty() {
-        return Ok(Stored::AsBefore { not_kept });
-    }
-    let (id, refusal) = outbox.send_tree(worker, lease, &change)?;
-    if let Some(refusal) = refusal {
-        return Ok(Stored::OverQuota(refusal));
-    }
-    Ok(match id {
-        Some(id) => {
-            // The tree may be the one that there was.
-            if cache.get(id).is_none() {
-                cache.extend(stack, id, layer)?;
-            }
-            Stored::Tree { id, not_kept }
-        }
-        None => Stored::AsBefore { not_kept },
+    Ok(Unstored {
+        change,
+        layer,
+        chunks,
+        not_kept,
     })
 }
 
@@ -134,34 +142,36 @@ impl Outbox<'_> {
         if self.bytes < BATCH_BYTES {
             return Ok(());
         }
-        self.flush().map_err(|e| {
-            let told = io::Error::other(e.to_string());
-            self.failed = Some(e);
-            told
-        })
-    }
-
-    /// Sends those that the database lacks, each once; the large ones into the content store, where there is one.
-    fn flush(&mut self) -> Result<(), Error> {
-        let chunks = std::mem::take(&mut self.chunks);
         self.bytes = 0;
-        self.contents.handle.block_on(async {
-            let mut missing = self.missing(&chunks).await?;
-            let lacking = chunks.into_iter().filter(|(hash, _)| missing.remove(hash));
-            let (objects, rows): (Vec<_>, Vec<_>) =
-                lacking.partition(|(_, bytes)| self.contents.takes_outside(bytes.len()));
-            if !rows.is_empty() {
-                self.add_rows(&rows).await?;
-            }
-            match self.contents.outside.as_deref() {
-                Some(outside) if !objects.is_empty() => self.add_objects(outside, objects).await,
-                _ => Ok(()),
-            }
-        })
+        let chunks = std::mem::take(&mut self.chunks);
+        (self.contents.handle)
+            .block_on(self.contents.send(chunks))
+            .map_err(|e| {
+                let told = io::Error::other(e.to_string());
+                self.failed = Some(e);
+                told
+            })
+    }
+}
+
+impl Contents {
+    /// Sends those chunks that the database lacks, each once; the large ones into the content store, where there is one.
+    async fn send(&self, chunks: Vec<(Hash, Vec<u8>)>) -> Result<(), Error> {
+        let mut missing = self.missing(&chunks).await?;
+        let lacking = chunks.into_iter().filter(|(hash, _)| missing.remove(hash));
+        let (objects, rows): (Vec<_>, Vec<_>) =
+            lacking.partition(|(_, bytes)| self.takes_outside(bytes.len()));
+        if !rows.is_empty() {
+            self.add_rows(&rows).await?;
+        }
+        match self.outside.as_deref() {
+            Some(outside) if !objects.is_empty() => self.add_objects(outside, objects).await,
+            _ => Ok(()),
+        }
     }
 
     async fn missing(&self, chunks: &[(Hash, Vec<u8>)]) -> Result<HashSet<Hash>, Error> {
-        let connection = &self.contents.connection;
+        let connection = &self.connection;
         let hashes: Vec<&[u8]> = chunks.iter().map(|(hash, _)| hash.0.as_slice()).collect();
         let rows = (connection.client)
             .query(&connection.missing_chunks, &[&hashes])
@@ -173,7 +183,7 @@ impl Outbox<'_> {
     }
 
     async fn add_rows(&self, chunks: &[(Hash, Vec<u8>)]) -> Result<(), Error> {
-        let connection = &self.contents.connection;
+        let connection = &self.connection;
         let (hashes, bytes): (Vec<&[u8]>, Vec<&[u8]>) = chunks
             .iter()
             .map(|(hash, bytes)| (hash.0.as_slice(), bytes.as_slice()))
@@ -191,7 +201,7 @@ impl Outbox<'_> {
         outside: &Outside,
         chunks: Vec<(Hash, Vec<u8>)>,
     ) -> Result<(), Error> {
-        let connection = &self.contents.connection;
+        let connection = &self.connection;
         let urls: Vec<String> = chunks
             .iter()
             .map(|(hash, _)| outside.address().new_object(*hash))
@@ -209,39 +219,50 @@ impl Outbox<'_> {
             .await?;
         Ok(())
     }
+}
 
-    /// The new tree's id, or why it is refused.
-    fn send_tree(
+impl Unstored {
+    /// Stores its tree, and the chunks that it needs; gives the layer, which is that tree's.
+    pub(super) async fn store(
         mut self,
-        worker: i64,
-        lease: Lease,
-        change: &Change,
-    ) -> Result<(Option<i64>, Option<String>), Error> {
-        let goes_outside = |(_, bytes): &(Hash, Vec<u8>)| self.contents.takes_outside(bytes.len());
-        if self.bytes > ALONG_BYTES || self.chunks.iter().any(goes_outside) {
-            self.flush()?;
+        contents: &Contents,
+        (worker, lease): (i64, Lease),
+    ) -> Result<(Stored, NewLayer), Error> {
+        let not_kept = self.not_kept;
+        if self.change.entries.is_empty() {
+            return Ok((Stored::AsBefore { not_kept }, self.layer));
         }
-        let entries: Vec<EntryRow<'_>> = change.entries.iter().map(entry).collect();
-        let contents: Vec<ContentRow> = change.contents.iter().map(content).collect();
+        let bytes: usize = self.chunks.iter().map(|(_, bytes)| bytes.len()).sum();
+        let goes_outside = |(_, bytes): &(Hash, Vec<u8>)| contents.takes_outside(bytes.len());
+        if bytes > ALONG_BYTES || self.chunks.iter().any(goes_outside) {
+            contents.send(std::mem::take(&mut self.chunks)).await?;
+        }
+        let entries: Vec<EntryRow<'_>> = self.change.entries.iter().map(entry).collect();
+        let rows: Vec<ContentRow> = self.change.contents.iter().map(content).collect();
         let (hashes, bytes): (Vec<&[u8]>, Vec<&[u8]>) = self
             .chunks
             .iter()
             .map(|(hash, bytes)| (hash.0.as_slice(), bytes.as_slice()))
             .unzip();
-        let (entries, contents) = (Json(entries), Json(contents));
+        let (entries, rows) = (Json(entries), Json(rows));
         let parameters: [&(dyn ToSql + Sync); 7] = [
             &worker,
             &lease.command_id,
             &lease.attempt,
             &entries,
-            &contents,
+            &rows,
             &hashes,
             &bytes,
         ];
-        let connection = &self.contents.connection;
+        let connection = &contents.connection;
         let query = (connection.client).query_one(&connection.add_tree, &parameters);
-        let row = self.contents.handle.block_on(query)?;
-        Ok((row.try_get(0)?, row.try_get(1)?))
+        let row = query.await?;
+        let stored = match (row.try_get(0)?, row.try_get(1)?) {
+            (_, Some(refusal)) => Stored::OverQuota(refusal),
+            (Some(id), None) => Stored::Tree { id, not_kept },
+            (None, None) => Stored::AsBefore { not_kept },
+        };
+        Ok((stored, self.layer))
     }
 }
 

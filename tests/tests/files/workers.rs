@@ -174,3 +174,29 @@ fn a_worker_that_was_given_up_changes_no_files() {
     let broken: i64 = db.one("select count(*) from shell.verify_history($1)", &[&session]);
     assert_eq!(broken, 0);
 }
+
+#[test]
+fn a_connection_that_is_lost_while_files_are_stored_loses_none_of_them() {
+    let cluster = Cluster::new();
+    let (db, holder) = (cluster.db(), cluster.db());
+    let user = db.user("connection lost");
+    let session = session_of(&db, user);
+    let _worker = cluster.worker(&[]);
+    done(&db, user, "echo first >a");
+    let stands =
+        "pg_stat_activity where query like '%shell.add_tree%' and wait_event_type = 'Lock'";
+    // One that is read at once, and one that takes longer.
+    let many = "mkdir many; for i in {1..100}; do echo $i >many/$i; done; head -c 300000 /dev/urandom >large";
+    for command in ["echo second >a", many] {
+        holder.run("begin; select from shell.user_storage for update");
+        let id = db.submit(user, command);
+        db.until(&format!("exists (select from {stands})"), &[]);
+        db.run(&format!("select pg_terminate_backend(pid) from {stands}"));
+        holder.run("rollback");
+        let ran = db.wait(id);
+        assert_eq!((ran.failure, ran.attempt), (None, 1), "{command}");
+    }
+    assert_eq!(text(&db, session, "a"), "second\n");
+    assert_eq!(listing(&db, session).len(), 103);
+    assert_eq!(done(&db, user, "cat a many/100"), "second\n100\n");
+}

@@ -9,7 +9,7 @@ use crate::error::{At, Error};
 use crate::upper::Before;
 
 use super::lookup::Lookup;
-use super::{EMPTY, Layer};
+use super::{EMPTY, Layer, STACK_MAX};
 
 /// The layers of a tree. None of them is removed before the stack is dropped.
 #[derive(Debug, Clone)]
@@ -35,6 +35,11 @@ impl Stack {
 
     pub(super) fn layers(&self) -> &[Arc<Layer>] {
         &self.layers
+    }
+
+    /// Whether it may have one more layer, and so [`super::Cache::extend`] merges none.
+    pub fn has_room(&self) -> bool {
+        self.layers.len() < STACK_MAX
     }
 
     /// The names of its folders in the cache's folder `layers`, the newest first; never none.

@@ -8,7 +8,7 @@ mod file;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{FileType, Mode, fchmod, fstat, readlinkat};
+use rustix::fs::{FileType, Mode, SeekFrom, fchmod, fstat, readlinkat, seek};
 
 use crate::cursor::Cursor;
 use crate::entry::{Change, Entry, Hash, Kind, NotKept};
@@ -65,8 +65,8 @@ impl<F: Fn(&[u8]) -> Option<Entry>> Before for F {
 /// Who takes chunks: each hash once for a change, with its bytes.
 pub type Sink<'a> = dyn FnMut(Hash, &[u8]) -> std::io::Result<()> + 'a;
 
-/// Reads an upper folder, which was opened for reading, and writes what changed into `layer`. The attributes of
-/// the folder itself, which are home's, are not kept.
+/// Reads an upper folder, which was opened for reading, from its beginning, and writes what changed into `layer`. The
+/// attributes of the folder itself, which are home's, are not kept.
 ///
 /// Chunks go to `sink` as they come, those of a large file also where it turns out to be as it was before.
 pub fn read_upper(
@@ -80,6 +80,8 @@ pub fn read_upper(
     if mode & 0o700 != 0o700 {
         fchmod(&upper, Mode::from_raw_mode(mode | 0o700)).at("change the mode of", b"")?;
     }
+    // It may have been read before.
+    seek(&upper, SeekFrom::Start(0)).at("read folder", b"")?;
     let linked = layer.cursor()?;
     let mut reader = Reader {
         cursor: Cursor::new(upper),
