@@ -67,13 +67,12 @@ stage_extension() {
 stage_binaries() {
   local release folder
   release=$(target_dir)/release
-  cargo build --release --package exec-worker --bin exec-worker
-  put "$release/exec-worker" "$STAGE/bin/exec-worker"
-  cargo build --release --package pg-shell-web
-  put "$release/pg-shell-web" "$STAGE/bin/pg-shell-web"
+  # Together: each of them alone would have libraries built anew that it uses less of.
+  cargo build --release --package exec-worker --package pg-shell-web --package confine-bash
   cargo rustc --release --package confine --bin pg-shell-launch -- \
     -C target-feature=+crt-static -C relocation-model=static
-  cargo build --release --package confine-bash
+  put "$release/exec-worker" "$STAGE/bin/exec-worker"
+  put "$release/pg-shell-web" "$STAGE/bin/pg-shell-web"
   for folder in "$STAGE/bin" "$PKGLIB"; do
     put "$release/pg-shell-launch" "$folder/pg-shell-launch"
     put "$release/libpg_shell_bash.so" "$folder/libpg_shell_bash.so"
