@@ -1,6 +1,41 @@
-use pg_shell_tests::shared;
+use std::path::Path;
+use std::process::Command;
+
+use pg_shell_tests::{Cluster, is_root, shared, worker_user};
+use tempfile::TempDir;
 
 use super::{done, listing, session_of, text};
+
+/// A disk of 8 MB that is the worker's, for its cache.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<SmallDisk> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = format!("size=8m,mode=700,uid={}", worker_user());
+        let mounted = is_root()
+            && Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &options, "none"])
+                .arg(folder.path())
+                .status()
+                .is_ok_and(|status| status.success());
+        if !mounted {
+            println!("skipped: only root can mount a disk, where it may");
+        }
+        mounted.then_some(SmallDisk(folder))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("-l").arg(self.path()).status();
+        assert!(std::thread::panicking() || unmounted.is_ok_and(|status| status.success()));
+    }
+}
 
 #[test]
 fn names_of_any_bytes_and_long_paths() {
@@ -112,4 +147,37 @@ fn a_sparse_file_and_a_large_one() {
         &[],
     );
     assert!(after - before < 2 << 20, "{}", after - before);
+}
+
+#[test]
+fn a_full_disk_below_the_cache_costs_a_change_and_no_more() {
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
+    let cluster = Cluster::new();
+    let db = cluster.db();
+    let user = db.user("full disk");
+    let session = session_of(&db, user);
+    let worker = cluster.worker(&["--files-cache", disk.path().to_str().expect("a path")]);
+    done(&db, user, "echo kept >a");
+    let change = "echo lost >a; head -c 16M /dev/urandom >large; echo said";
+    let lost = db.finish(user, change);
+    assert_eq!((lost.why(), lost.text()), ("refused", "said\n"));
+    let reason = lost.reason();
+    assert!(reason.contains("No space left on device"), "{reason}");
+    assert!(
+        reason.ends_with("the session is as it was before."),
+        "{reason}"
+    );
+    // What was written of it is gone; what fits is kept, and a worker with more room has no trouble.
+    assert_eq!(
+        done(&db, user, "cat a; head -c 2M /dev/urandom >b"),
+        "kept\n"
+    );
+    worker.terminate();
+    worker.wait();
+    let _larger = cluster.worker(&[]);
+    done(&db, user, "head -c 16M /dev/urandom >large");
+    assert_eq!(text(&db, session, "a"), "kept\n");
+    assert_eq!(listing(&db, session), ["a", "b", "large"]);
 }
