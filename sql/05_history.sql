@@ -131,7 +131,10 @@ declare
   tree_hash bytea;
 begin
   if left_tree is not null then
-    select t.hash into tree_hash from shell.trees as t where t.id = left_tree and t.user_id = new.user_id;
+    select t.hash into tree_hash from shell.trees as t
+    where t.id = left_tree and t.user_id = new.user_id
+      -- A snapshot's tree, which comes back by an action, was another command's.
+      and (t.command_id = new.id or new.tree_after is null or new.action is not null);
     if not found then
       raise exception using
         errcode = 'PS038',

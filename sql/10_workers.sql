@@ -96,6 +96,15 @@ begin
       rescued := rescued + moved;
     end if;
   end loop;
+  -- A claim that was under way when its worker was given up, or said goodbye: nobody else would ever look at it.
+  for worker in
+    select w.* from shell.workers as w
+    where w.stopped_at is not null
+      and w.id = any (array(select c.worker_id from shell.commands as c where c.status = 'running'))
+    order by w.id
+  loop
+    rescued := rescued + shell.release_commands(worker.id, max_attempts);
+  end loop;
   if rescued > 0 then
     notify shell_commands;
   end if;
@@ -104,7 +113,7 @@ end
 $$;
 comment on function shell.rescue_commands(interval, interval, int) is
   'Gives up workers whose connection is gone for the grace or whose heartbeat is older than the lease, '
-  'and releases what they held.';
+  'and releases what they held, and what those hold that have stopped.';
 
 create function shell.release_commands(worker_id bigint, max_attempts int, only_ids bigint[] default null)
 returns bigint

@@ -263,8 +263,11 @@ begin
   else
     perform shell.tell_output(array(select shell.finish_commands(work.worker_id, work.results)));
   end if;
-  -- A claim that finds nothing takes some 40 µs of each write-back; to look takes 5.
-  if work.want > 0 and exists (select from shell.commands as c where c.status = 'pending') then
+  -- A claim that finds nothing takes some 40 µs of each write-back; to look takes 5. Who was given up claims nothing.
+  if work.want > 0
+    and exists (select from shell.commands as c where c.status = 'pending')
+    and exists (select from shell.workers as w where w.id = work.worker_id and w.stopped_at is null)
+  then
     return query select * from shell.claim_commands(work.worker_id, work.want, work.turn);
   end if;
 end

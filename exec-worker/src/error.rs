@@ -93,11 +93,23 @@ impl Error {
             _ => false,
         }
     }
+
+    /// The same, or a statement that was given up for its time: of no use again at once, and no reason to end.
+    pub fn is_passing(&self) -> bool {
+        let timed_out = |e: &tokio_postgres::Error| {
+            e.code()
+                .is_some_and(|code| begins_with(code.code(), &["55P03", "57014"]))
+        };
+        self.is_connection() || matches!(self, Error::Database(e) if timed_out(e))
+    }
 }
 
-/// True where the server is gone or not ready, and not where it has refused a statement.
+/// True where the server is gone or not ready, or has ended a deadlock, and not where it has refused a statement.
 pub fn is_connection(e: &tokio_postgres::Error) -> bool {
-    let not_ready =
-        |code: &str| code.starts_with("08") || code.starts_with("57P") || code.starts_with("53");
-    e.is_closed() || e.code().is_none_or(|code| not_ready(code.code()))
+    e.is_closed()
+        || (e.code()).is_none_or(|code| begins_with(code.code(), &["08", "40", "53", "57P"]))
+}
+
+fn begins_with(code: &str, beginnings: &[&str]) -> bool {
+    beginnings.iter().any(|b| code.starts_with(b))
 }

@@ -220,14 +220,14 @@ impl Held {
         self.sending = None;
     }
 
-    /// They may not be: they go back to the front. To write them twice is harmless, for the first time
-    /// ends their lease.
+    /// They may not be, and the call that carried them has ended: they go back to the front. To write them twice is
+    /// harmless, for the first time ends their lease.
     pub fn unsent(&mut self) {
         let Some(batch) = self.sending.take() else {
             return;
         };
-        // The call that held the other reference is gone.
         let Ok(mut results) = Arc::try_unwrap(batch) else {
+            error!("results are lost: the call that carried them has not ended");
             return;
         };
         results.append(&mut self.results);
@@ -239,10 +239,16 @@ impl Held {
         !self.results.is_empty()
     }
 
-    /// Takes the results out, to be written another way.
-    pub fn drain_results(&mut self) -> Vec<Finished> {
-        self.pace.sent(true);
-        std::mem::take(&mut self.results)
+    /// Takes the first result out, to be written another way.
+    pub fn take_result(&mut self) -> Option<Finished> {
+        let first = (!self.results.is_empty()).then(|| self.results.remove(0));
+        self.pace.sent(self.results.is_empty());
+        first
+    }
+
+    /// It was not written: it goes back to the front.
+    pub fn put_back(&mut self, result: Finished) {
+        self.results.insert(0, result);
     }
 
     /// Others have taken what it held: kills what runs and forgets everything.

@@ -9,13 +9,14 @@
 //!
 //! One call is under way at a time; what finishes meanwhile goes with the next.
 
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
 use confine::shell::Shell;
 use confine::{Launcher, Level};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -34,6 +35,8 @@ use crate::trial::trial;
 /// Pauses between attempts to reach the database.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a goodbye waits for a call under way. What that claims all the same, the next heartbeat of any worker releases.
+const LAST_ANSWER: Duration = Duration::from_secs(1);
 /// Between two rounds of upkeep, while there is nothing else to do.
 const UPKEEP_PAUSE: Duration = Duration::from_secs(1);
 
@@ -133,19 +136,32 @@ impl Worker {
             }
         }
         let mut pause = FIRST_PAUSE;
+        let mut connected_at = None;
         loop {
             let leave_at = if self.held.is_empty() {
                 Stage::Soft
             } else {
                 Stage::Hard
             };
+            // What fails at once each time is not tried as fast as it fails.
+            let soon = connected_at.is_some_and(|at: Instant| at.elapsed() < pause);
             let attempt = tokio::select! {
-                attempt = self.connect() => attempt,
+                attempt = async {
+                    if soon {
+                        sleep(pause).await;
+                    }
+                    self.connect().await
+                } => attempt,
                 () = shutdown.reaches(leave_at) => return Ok(()),
             };
             match attempt {
                 Ok(db) => {
-                    pause = FIRST_PAUSE;
+                    pause = if soon {
+                        (pause * 2).min(LONGEST_PAUSE)
+                    } else {
+                        FIRST_PAUSE
+                    };
+                    connected_at = Some(Instant::now());
                     match self.serve(&Arc::new(db), &mut shutdown).await? {
                         Left::Stopped => return Ok(()),
                         Left::ConnectionLost => warn!("connection to the database lost"),
@@ -170,6 +186,9 @@ impl Worker {
         self.notices = notices;
         let db = Db::connect(&self.config.database_url, notify).await?;
         if let Some(id) = self.id {
+            if let Some(files) = &self.files {
+                files.forget_trees();
+            }
             let holding = self.held.ids();
             if db.resume(id, &holding, self.terms.max_attempts).await? {
                 info!(worker = id, held = holding.len(), "connected again");
@@ -207,16 +226,25 @@ impl Worker {
         let id = self.id.expect("connect() has set it");
         let mut call = None;
         let left = self.serve_with(db, id, shutdown, &mut call).await;
-        // A call that is dropped may have been carried out or not.
-        drop(call);
+        let claimed = match call {
+            Some(call) if matches!(left, Ok(Left::Stopped)) => self.last_answer(call).await,
+            Some(call) => {
+                end(call).await;
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
         self.held.unsent();
         match left {
-            Ok(Left::Stopped) => match self.leave(db, id).await {
+            Ok(Left::Stopped) => match self.leave(db, id, claimed).await {
                 // The connection went first; the database finds out by itself.
                 Err(e) if e.is_connection() => Ok(Left::Stopped),
                 left => left.map(|()| Left::Stopped),
             },
-            Err(e) if e.is_connection() => Ok(Left::ConnectionLost),
+            Err(e) if e.is_passing() => {
+                warn!(error = %e, "a call has failed");
+                Ok(Left::ConnectionLost)
+            }
             left => left,
         }
     }
@@ -326,19 +354,28 @@ impl Worker {
 
     /// One row that the database refuses must not hold up the others, nor its own session.
     async fn write_one_by_one(&mut self, db: &Db, id: i64) -> Result<(), Error> {
-        for finished in self.held.drain_results() {
-            let lease = finished.lease();
-            let Err(e) = db.work(id, &[finished], 0, self.turn).await else {
-                continue;
-            };
-            if e.is_connection() {
+        while let Some(finished) = self.held.take_result() {
+            if let Err(e) = self.write(db, id, &finished).await {
+                self.held.put_back(finished);
                 return Err(e);
             }
-            warn!(command = lease.command_id, error = %e, "a result cannot be written");
-            let refused =
-                Finished::refused(lease, &format!("The result could not be written: {e}."));
-            db.work(id, &[refused], 0, self.turn).await?;
         }
+        Ok(())
+    }
+
+    /// Writes a result; if it is refused, that.
+    async fn write(&self, db: &Db, id: i64, finished: &Finished) -> Result<(), Error> {
+        let Err(e) = db.work(id, slice::from_ref(finished), 0, self.turn).await else {
+            return Ok(());
+        };
+        if e.is_connection() {
+            return Err(e);
+        }
+        let lease = finished.lease();
+        warn!(command = lease.command_id, error = %e, "a result cannot be written");
+        let why = format!("The result could not be written: {e}.");
+        let refused = Finished::refused(lease, &why);
+        db.work(id, slice::from_ref(&refused), 0, self.turn).await?;
         Ok(())
     }
 
@@ -386,9 +423,25 @@ impl Worker {
         Ok(pulse.alive)
     }
 
+    /// Waits for a call under way, before a goodbye: the ids of what it has claimed, which nobody else knows of.
+    async fn last_answer(&mut self, mut call: Call) -> Vec<i64> {
+        match timeout(LAST_ANSWER, &mut call).await {
+            Ok(Ok(Ok(claimed))) => {
+                self.held.sent();
+                claimed.iter().map(|c| c.lease.command_id).collect()
+            }
+            Ok(_) => Vec::new(),
+            Err(_) => {
+                end(call).await;
+                Vec::new()
+            }
+        }
+    }
+
     /// Goodbye: nothing is held any more when this returns.
-    async fn leave(&mut self, db: &Db, id: i64) -> Result<(), Error> {
-        let held = self.held.ids();
+    async fn leave(&mut self, db: &Db, id: i64, claimed: Vec<i64>) -> Result<(), Error> {
+        let mut held = self.held.ids();
+        held.extend(claimed);
         // Kills what runs; its state has not been committed, so another worker may begin it again.
         self.held.abandon().await;
         if !held.is_empty() {
@@ -408,6 +461,12 @@ async fn answer(call: &mut Option<Call>) -> Result<Vec<Claimed>, Error> {
         },
         None => std::future::pending().await,
     }
+}
+
+/// Ends a call, which may have been carried out or not. What it carried is nobody else's when this returns.
+async fn end(mut call: Call) {
+    call.abort();
+    let _ = (&mut call).await;
 }
 
 async fn at(moment: Option<Instant>) {

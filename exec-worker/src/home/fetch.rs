@@ -18,6 +18,7 @@ const NAMES_BYTES: u64 = 512 << 20;
 
 /// Restores a tree as one layer.
 pub(super) fn restore(cache: &Cache, contents: &Contents, tree: i64) -> Result<Stack, Error> {
+    let nothing = cache.empty();
     let entries = contents.handle.block_on(entries(contents, tree))?;
     let mut layer = cache.new_layer()?;
     let mut source = Source {
@@ -29,7 +30,7 @@ pub(super) fn restore(cache: &Cache, contents: &Contents, tree: i64) -> Result<S
         return Err(e);
     }
     restored?;
-    Ok(cache.extend(&cache.empty(), tree, layer)?)
+    Ok(cache.extend(&nothing, tree, layer)?)
 }
 
 /// All that a tree has, as it comes: the rows are not held beside it.

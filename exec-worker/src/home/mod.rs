@@ -155,6 +155,12 @@ impl Files {
         })
     }
 
+    /// After a connection was lost: trees may have other numbers now, for a server that has crashed, or was put back to what
+    /// it was before, gives out again those that it does not remember.
+    pub fn forget_trees(&self) {
+        self.cache.forget_all();
+    }
+
     /// Closes connections that nobody has used lately.
     pub fn end_idle(&self) {
         self.pool.end_idle(IDLE);
@@ -243,30 +249,39 @@ impl Files {
                 source,
             })
         };
+        let worker = self.worker.load(Ordering::Relaxed);
         let read = match store::read(&self.cache, contents, stack, upper()?, &store::SMALL) {
-            Err(Error::Files(e)) if e.is_limit() => {
+            Err(Error::Files(e)) if e.is_limit() => None,
+            read => Some(read?),
+        };
+        let (stored, layer) = match read {
+            Some(unstored) => unstored.store(contents, (worker, lease)).await?,
+            None => {
                 let (cache, contents) = (self.cache.clone(), contents.clone());
                 let (stack, upper) = (stack.clone(), upper()?);
-                blocking(move || store::read(&cache, &contents, &stack, upper, &store::LIMITS))
-                    .await?
+                let stored = blocking(move || {
+                    let unstored = store::read(&cache, &contents, &stack, upper, &store::LIMITS)?;
+                    (contents.handle).block_on(unstored.store(&contents, (worker, lease)))
+                })
+                .await?;
+                match stored {
+                    Err(Error::Files(e)) if e.is_limit() => return Ok(Stored::too_large(&e)),
+                    stored => stored?,
+                }
             }
-            read => read,
         };
-        let unstored = match read {
-            Err(Error::Files(e)) if e.is_limit() => return Ok(Stored::too_large(&e)),
-            read => read?,
-        };
-        let worker = self.worker.load(Ordering::Relaxed);
-        let (stored, layer) = unstored.store(contents, (worker, lease)).await?;
-        // The tree may be the one that there was.
         if let Stored::Tree { id, .. } = stored
-            && self.cache.get(id).is_none()
+            && begun.tree != Some(id)
         {
-            if stack.has_room() {
-                self.cache.extend(stack, id, layer)?;
+            let extended = if stack.has_room() {
+                self.cache.extend(stack, id, layer)
             } else {
                 let (cache, stack) = (self.cache.clone(), stack.clone());
-                blocking(move || cache.extend(&stack, id, layer)).await??;
+                blocking(move || cache.extend(&stack, id, layer)).await?
+            };
+            // It is stored: the next command may fetch it.
+            if let Err(e) = extended {
+                warn!(tree = id, error = %e, "a tree that was stored is not in the cache");
             }
         }
         Ok(stored)
@@ -286,7 +301,7 @@ impl Patience {
     /// # Errors
     /// The same, where that is of no use, or was of none often enough.
     async fn wait_out(&mut self, e: Error) -> Result<(), Error> {
-        if !e.is_connection() {
+        if !e.is_passing() {
             return Err(e);
         }
         let Some(pause) = self.0.next() else {

@@ -51,6 +51,8 @@ struct Index {
     trees: HashMap<i64, Tree>,
     /// Counts uses.
     clock: u64,
+    /// Counts how often all was forgotten.
+    era: u64,
 }
 
 #[derive(Debug)]
@@ -108,16 +110,17 @@ impl Cache {
         let now = index.clock;
         let found = index.trees.get_mut(&tree)?;
         found.used = now;
-        Some(self.stack(found.layers.clone(), Some(found.pin.clone())))
+        let (layers, pin) = (found.layers.clone(), Some(found.pin.clone()));
+        Some(self.stack(layers, pin, index.era))
     }
 
     /// The stack of an empty tree.
     pub fn empty(&self) -> Stack {
-        self.stack(Vec::new(), None)
+        self.stack(Vec::new(), None, self.index().era)
     }
 
-    fn stack(&self, layers: Vec<Arc<Layer>>, pin: Option<Arc<()>>) -> Stack {
-        Stack::new(self.layers.clone(), layers, pin)
+    fn stack(&self, layers: Vec<Arc<Layer>>, pin: Option<Arc<()>>, era: u64) -> Stack {
+        Stack::new(self.layers.clone(), layers, pin, era)
     }
 
     /// Begins a layer.
@@ -133,15 +136,15 @@ impl Cache {
         ))
     }
 
-    /// From now on `tree` is what `parent` is with this layer on it. The stack is made shorter where it would
-    /// be longer than eight layers, by hard links: no content is copied.
+    /// From now on `tree` is what `parent` is with this layer on it, unless all was forgotten since `parent` was given
+    /// out. The stack is made shorter where it would be longer than eight layers, by hard links: no content is copied.
     pub fn extend(&self, parent: &Stack, tree: i64, layer: NewLayer) -> Result<Stack, Error> {
         let mut layers = vec![Arc::new(Layer::new(layer, &self.remover))];
         layers.extend_from_slice(parent.layers());
         if layers.len() > STACK_MAX {
-            layers = self.shorten(layers)?;
+            layers = self.shorten(layers, parent.era())?;
         }
-        Ok(self.keep(tree, layers))
+        Ok(self.keep(tree, layers, parent.era()))
     }
 
     /// What can be done when there is nothing else to do: forgets what has no room now that it is not in use any
@@ -152,14 +155,14 @@ impl Cache {
         let Some(stack) = self.get(tree).filter(|s| s.layers().len() > STACK_MAX / 2) else {
             return Ok(false);
         };
-        let layers = self.shorten(stack.layers().to_vec())?;
-        self.keep(tree, layers);
+        let layers = self.shorten(stack.layers().to_vec(), stack.era())?;
+        self.keep(tree, layers, stack.era());
         Ok(true)
     }
 
     /// Merges the newest layers, so many that the next one holds twice as much: a name is merged about as often
     /// as the number of names can be halved.
-    fn shorten(&self, mut layers: Vec<Arc<Layer>>) -> Result<Vec<Arc<Layer>>, Error> {
+    fn shorten(&self, mut layers: Vec<Arc<Layer>>, era: u64) -> Result<Vec<Arc<Layer>>, Error> {
         let mut count = STACK_MAX / 2;
         let mut sum: u64 = layers[..count].iter().map(|l| l.entries()).sum();
         while let Some(next) = layers.get(count) {
@@ -170,7 +173,7 @@ impl Cache {
             count += 1;
         }
         let mut merged = self.new_layer()?;
-        let stack = self.stack(layers.clone(), None);
+        let stack = self.stack(layers.clone(), None, era);
         let bottom = count == layers.len();
         merge::merge(stack.cursors(count)?, bottom, &mut merged)?;
         let merged = Arc::new(Layer::new(merged, &self.remover));
@@ -178,9 +181,12 @@ impl Cache {
         Ok(layers)
     }
 
-    fn keep(&self, tree: i64, layers: Vec<Arc<Layer>>) -> Stack {
+    fn keep(&self, tree: i64, layers: Vec<Arc<Layer>>, era: u64) -> Stack {
         let pin = Arc::new(());
         let mut index = self.index();
+        if index.era != era {
+            return self.stack(layers, Some(pin), era);
+        }
         index.clock += 1;
         let used = index.clock;
         let entry = Tree {
@@ -189,7 +195,7 @@ impl Cache {
             used,
         };
         index.trees.insert(tree, entry);
-        let stack = self.stack(layers, Some(pin));
+        let stack = self.stack(layers, Some(pin), era);
         self.shrink(&mut index);
         stack
     }
@@ -216,6 +222,13 @@ impl Cache {
     /// Forgets a tree: what to do where its stack gave an error.
     pub fn forget(&self, tree: i64) {
         self.index().trees.remove(&tree);
+    }
+
+    /// Forgets all trees, those too that are being added: what to do where the numbers of trees may come to mean others.
+    pub fn forget_all(&self) {
+        let mut index = self.index();
+        index.era += 1;
+        index.trees.clear();
     }
 
     /// How many bytes of the disk layers may take, from now on.

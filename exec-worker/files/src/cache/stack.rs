@@ -18,6 +18,8 @@ pub struct Stack {
     /// The newest first.
     layers: Vec<Arc<Layer>>,
     _pin: Option<Arc<()>>,
+    /// Of the index that gave it.
+    era: u64,
 }
 
 impl Stack {
@@ -25,12 +27,18 @@ impl Stack {
         folder: Arc<OwnedFd>,
         layers: Vec<Arc<Layer>>,
         pin: Option<Arc<()>>,
+        era: u64,
     ) -> Stack {
         Stack {
             folder,
             layers,
             _pin: pin,
+            era,
         }
+    }
+
+    pub(super) fn era(&self) -> u64 {
+        self.era
     }
 
     pub(super) fn layers(&self) -> &[Arc<Layer>] {

@@ -197,8 +197,12 @@ fn open_file(folder: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd>
     match open(folder, name, flags) {
         Err(Errno::ACCESS) => {
             let closed = open(folder, name, OFlags::PATH)?;
-            chmod_path(&closed, fstat(&closed)?.st_mode & 0o7777 | 0o400)?;
-            open(folder, name, flags)
+            let mode = fstat(&closed)?.st_mode & 0o7777;
+            chmod_path(&closed, mode | 0o400)?;
+            let opened = open(folder, name, flags);
+            // It may be read again, and its mode is part of what is read.
+            chmod_path(&closed, mode)?;
+            opened
         }
         opened => opened,
     }

@@ -191,7 +191,8 @@ impl Reader<'_, '_> {
                 continue;
             }
             match found.kind {
-                _ if found.whiteout => self.gone(path, name, before)?,
+                // Where nothing stood before it is no mark of overlayfs, which leaves none there.
+                _ if found.whiteout && before.is_some() => self.gone(path, name, before)?,
                 FileType::RegularFile => self.file(path, name, &found, before)?,
                 FileType::Symlink => self.symlink(path, name, &found, before)?,
                 kind => self.refuse(path, name, special(kind), before)?,
