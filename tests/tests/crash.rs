@@ -287,3 +287,34 @@ fn a_write_back_under_an_old_lease_writes_nothing() {
     db.query(write_back, &[&new, &id, &2]);
     assert_eq!(db.command(id).text(), "forged", "the right lease is taken");
 }
+
+/// A command's last output and its result are under way as the connection ends: first the one, behind it the other.
+#[test]
+fn a_result_that_was_under_way_is_written_over_the_next_connection() {
+    let cluster = Cluster::new();
+    let db = cluster.db();
+    let user = db.user("under way");
+    db.run(
+        "create function public.slowly() returns trigger language plpgsql as
+           $$ begin perform pg_sleep(0.3); return null; end $$;
+         create trigger slowly after insert on shell.output_chunks
+         for each statement execute function public.slowly()",
+    );
+    let _worker = cluster.worker(&["--max-attempts", "1"]);
+    let shows =
+        "pg_stat_activity where query like '%shell.append_output%' and wait_event = 'PgSleep'";
+    for round in 0..6 {
+        let id = db.submit(user, "echo begun; sleep 0.1; echo ended");
+        let last = format!(
+            "exists (select from shell.output_chunks where command_id = $1) and exists (select from {shows})"
+        );
+        db.until(&last, &[&id]);
+        db.run(&format!("select pg_terminate_backend(pid) from {shows}"));
+        let ran = db.wait(id);
+        assert_eq!(
+            (&ran.failure_reason, ran.text()),
+            (&None, "begun\nended\n"),
+            "round {round}"
+        );
+    }
+}

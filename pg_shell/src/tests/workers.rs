@@ -157,6 +157,25 @@ mod tests {
     }
 
     #[pg_test]
+    fn what_a_worker_claims_that_has_stopped_is_released() {
+        let command = submit(user("stopped"), "true");
+        let (stopped, other) = (register(), register());
+        Spi::run(&format!("select shell.stop_worker({stopped})")).unwrap();
+        let claimed: i64 = value(
+            "select count(*) from shell.work($1, null, 1, null)",
+            &[stopped.into()],
+        );
+        assert_eq!(claimed, 0);
+        // What was under way as it stopped.
+        assert_eq!(claim(stopped, 1), [command]);
+        let rescued: i64 = value(
+            "select rescued from shell.heartbeat($1, '1 hour', '1 hour', 3)",
+            &[other.into()],
+        );
+        assert_eq!((rescued, row(command).as_str()), (1, "pending 1"));
+    }
+
+    #[pg_test]
     fn what_is_lost_too_often_fails() {
         let user = user("lost");
         let worker = register();

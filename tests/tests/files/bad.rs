@@ -69,6 +69,21 @@ fn what_is_no_file_is_named_and_the_rest_kept() {
 }
 
 #[test]
+fn a_mark_of_the_overlay_s_own_is_no_file() {
+    let cluster = shared::with_worker(&[]);
+    let db = cluster.db();
+    let user = db.user("marks");
+    let id = db.submit(user, "mknod x c 0 0 && echo made");
+    let made = db.wait(id);
+    assert_eq!(made.failure, None);
+    // Where it may be made at all, it is named.
+    let named: Option<Vec<String>> =
+        db.one("select not_kept from shell.commands where id = $1", &[&id]);
+    let expected = (made.text() == "made\n").then(|| vec!["/home/sandbox/x: a device".to_owned()]);
+    assert_eq!(named, expected);
+}
+
+#[test]
 fn a_link_to_elsewhere_is_a_link_and_no_more() {
     let cluster = shared::with_worker(&[]);
     let db = cluster.db();

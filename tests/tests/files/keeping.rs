@@ -143,3 +143,14 @@ fn a_replay_that_leaves_other_files_says_so() {
         "{report:?}"
     );
 }
+
+#[test]
+fn a_file_that_is_closed_to_its_owner_stays_so() {
+    let cluster = shared::with_worker(&[]);
+    let db = cluster.db();
+    let user = db.user("closed");
+    // So large that it is read a second time, by another thread.
+    let make = "head -c 100000 /dev/urandom >z; echo a >a; echo b >b; chmod 000 a; chmod 200 b";
+    done(&db, user, make);
+    assert_eq!(done(&db, user, "stat -c %a a b"), "0\n200\n");
+}

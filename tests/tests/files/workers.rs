@@ -200,3 +200,37 @@ fn a_connection_that_is_lost_while_files_are_stored_loses_none_of_them() {
     assert_eq!(listing(&db, session).len(), 103);
     assert_eq!(done(&db, user, "cat a many/100"), "second\n100\n");
 }
+
+/// As after a crash whose last moments were not on the disk yet, or where a backup was put in the server's place.
+#[test]
+fn a_tree_s_number_that_is_given_out_again_shows_nobody_another_s_files() {
+    let cluster = Cluster::new();
+    let db = cluster.db();
+    let (ann, ben) = (
+        db.user("first of the number"),
+        db.user("second of the number"),
+    );
+    let _worker = cluster.worker(&[]);
+    done(&db, ann, "echo secret >hers");
+    let session = session_of(&db, ann);
+    let tree: i64 = db.one(
+        "select tree_id from shell.environments where id = $1",
+        &[&session],
+    );
+    db.run(&format!(
+        "set session_replication_role = replica;
+         update shell.environments set tree_id = null where tree_id = {tree};
+         delete from shell.fs_entries where tree_id = {tree};
+         delete from shell.trees where id = {tree};
+         reset session_replication_role;
+         alter table shell.trees alter column id restart with {tree};
+         select pg_terminate_backend(pid) from pg_stat_activity where usename = 'shell_worker'"
+    ));
+    done(&db, ben, "echo mine >his");
+    let again: i64 = db.one(
+        "select tree_id from shell.environments where id = $1",
+        &[&session_of(&db, ben)],
+    );
+    assert_eq!(again, tree);
+    assert_eq!(done(&db, ben, "ls; cat *"), "his\nmine\n");
+}
