@@ -74,14 +74,14 @@ impl Held {
 
     /// The ids of all that it holds.
     pub fn ids(&self) -> Vec<i64> {
+        self.leases().map(|lease| lease.command_id).collect()
+    }
+
+    fn leases(&self) -> impl Iterator<Item = Lease> {
         let sending = self.sending.iter().flat_map(|batch| batch.iter());
         let results = sending.chain(&self.results).map(Finished::lease);
         let running = self.running.values().map(|slot| slot.lease);
-        self.ready_leases()
-            .chain(running)
-            .chain(results)
-            .map(|lease| lease.command_id)
-            .collect()
+        self.ready_leases().chain(running).chain(results)
     }
 
     fn ready_leases(&self) -> impl Iterator<Item = Lease> {
@@ -89,7 +89,10 @@ impl Held {
     }
 
     /// Takes over what was claimed, and starts what has a slot.
-    pub fn take(&mut self, claimed: Vec<Claimed>) {
+    pub fn take(&mut self, mut claimed: Vec<Claimed>) {
+        // A server that has crashed may have forgotten a claim, and give what runs already once more.
+        let held: Vec<Lease> = self.leases().collect();
+        claimed.retain(|c| !held.contains(&c.lease));
         self.ready.extend(claimed);
         self.tidy();
         self.fill_slots();
