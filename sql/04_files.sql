@@ -96,6 +96,9 @@ create table shell.trees (
   merged boolean not null default false,
   base_id bigint references shell.trees (id),
   listing_hash shell.sha256,
+  first_parent_hash shell.sha256,
+  first_changes_hash shell.sha256,
+  first_changes int,
   created_at timestamptz not null default now(),
 
   constraint tree_has_counts check (entries >= 0 and bytes >= 0 and changes >= 0 and depth >= 1 and rows_read >= 0),
@@ -123,6 +126,10 @@ comment on column shell.trees.base_id is
 comment on column shell.trees.listing_hash is
   'Where retention removed trees between this one and its parent: SHA-256 of its rows in shell.fs_entries, which then '
   'stand for the changes of all of these.';
+comment on column shell.trees.first_parent_hash is
+  'Of a tree with a listing: the hash of the parent that it had, null for none, so that its own hash can be checked still.';
+comment on column shell.trees.first_changes_hash is 'Of a tree with a listing: shell.changes_hash of what it changed.';
+comment on column shell.trees.first_changes is 'Of a tree with a listing: how many changes these were.';
 comment on column shell.trees.created_at is 'When it was made.';
 create index trees_of_parent on shell.trees (parent_id) where parent_id is not null;
 create index trees_of_base on shell.trees (base_id) where base_id is not null;
@@ -134,11 +141,11 @@ alter table shell.environments add constraint environments_tree_id_fkey
   foreign key (tree_id) references shell.trees (id);
 create index environments_with_tree on shell.environments (tree_id) where tree_id is not null;
 
--- Paths may be longer than what an index takes.
+-- Paths may be longer than what an index takes. No path is as long as a shortened one.
 -- Not strict: it would not be inlined.
 create function shell.path_key(path bytea) returns bytea
 language sql immutable parallel safe
-return case when octet_length(path) <= 2000 then path else substring(path from 1 for 1968) || sha256(path) end;
+return case when octet_length(path) < 2000 then path else substring(path from 1 for 1968) || sha256(path) end;
 comment on function shell.path_key(bytea) is 'A path as an index has it: one a path, in their order up to 1968 bytes.';
 
 create table shell.fs_entries (

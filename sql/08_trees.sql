@@ -49,6 +49,27 @@ as $$
 $$;
 comment on function shell.ancestors(bytea) is 'The folders above a path, below the home folder.';
 
+create function shell.hidden_paths(paths bytea[], numbers bigint[], replaced bytea[], replaced_numbers bigint[])
+returns setof bytea
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+-- Statistics know little of what replaces: a nested loop would look through all of it for each folder of each path.
+set enable_nestloop = off
+set enable_mergejoin = off
+as $$
+begin
+  return query
+    select n.path
+    from unnest(hidden_paths.paths, hidden_paths.numbers) as n (path, number)
+    cross join shell.ancestors(n.path) as a (path)
+    join unnest(hidden_paths.replaced, hidden_paths.replaced_numbers) as h (path, number)
+      on h.path = a.path and h.number < n.number;
+end
+$$;
+comment on function shell.hidden_paths(bytea[], bigint[], bytea[], bigint[]) is
+  'Which of these paths, each by the number of the tree that says what is there, are below a folder that a newer tree has '
+  'replaced.';
+
 create function shell.tree_segments(
   tree_id bigint, out ids bigint[], out merged boolean[], out plain_ids bigint[], out merged_ids bigint[]
 )
@@ -140,13 +161,20 @@ begin
     ),
     newest as (
       select distinct on (c.path) c.* from changed as c order by c.path, c.number
+    ),
+    -- Few, and mostly none.
+    replacing as materialized (
+      select c.path || '\x2f'::bytea as beginning, min(c.number) as number
+      from changed as c
+      where c.replaces
+      group by c.path
     )
     select n.path, n.kind, n.mode, n.mtime_ns, n.size, n.content, n.target, n.link, n.changed_in
     from newest as n
     where n.kind <> 'gone' and n.path = any (find_entries.paths)
       and not exists (
-        select from shell.ancestors(n.path) as a (path)
-        join changed as h on h.path = a.path and h.replaces and h.number < n.number
+        select from replacing as h
+        where h.number < n.number and substring(n.path from 1 for octet_length(h.beginning)) = h.beginning
       );
 end
 $$;
@@ -204,11 +232,12 @@ begin
       group by h.path
     ),
     hidden as (
-      select n.path
-      from newest as n
-      cross join shell.ancestors(n.path) as a (path)
-      join replacing as h on h.path = a.path and h.number < n.number
-      where (select exists (select from replacing))
+      select h.path
+      from (select where exists (select from replacing)) as any_replaces
+      cross join lateral shell.hidden_paths(
+        (select array_agg(n.path) from newest as n), (select array_agg(n.number) from newest as n),
+        (select array_agg(r.path) from replacing as r), (select array_agg(r.number) from replacing as r)
+      ) as h (path)
     )
     select n.path, n.kind, n.mode, n.mtime_ns, n.size, n.content, n.target, n.link, n.changed_in
     from newest as n

@@ -34,9 +34,11 @@ begin
       'escape')::shell.relative_path;
   end if;
   if bytes is null or exists (
-    select from shell.ancestors(bytes || '\x2f78') as a (path)
-    where octet_length(a.path) - coalesce(
-      (select max(octet_length(b.path)) + 1 from shell.ancestors(a.path) as b (path)), 0) > 255
+    select from (
+      select n.ends - coalesce(lag(n.ends) over (order by n.ends) + 1, 0) as length
+      from (select octet_length(a.path) as ends from shell.ancestors(bytes || '\x2f78') as a (path)) as n
+    ) as name
+    where name.length > 255
   ) then
     raise check_violation;
   end if;
@@ -96,6 +98,8 @@ create function shell.tree_left(command shell.commands) returns bigint
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  tree bigint;
 begin
   if command.status not in ('done', 'failed') then
     raise exception using
@@ -104,15 +108,22 @@ begin
       hint = 'Wait for it with shell.wait_command(), or look at an earlier command.';
   end if;
   if command.attempt = 0 then
-    -- It never began: what the one before it left.
-    return coalesce(
-      (select coalesce(c.tree_after, c.tree_id) from shell.commands as c
-       where c.environment_id = command.environment_id and c.id < command.id and c.attempt > 0
-       order by c.id desc limit 1),
-      (select c.tree_id from shell.commands as c
-       where c.environment_id = command.environment_id and c.id > command.id and c.attempt > 0
-       order by c.id limit 1),
-      (select e.tree_id from shell.environments as e where e.id = command.environment_id));
+    -- It never began: what the one before it left, or the one after it began with.
+    select coalesce(c.tree_after, c.tree_id) into tree from shell.commands as c
+    where c.environment_id = command.environment_id and c.id < command.id and c.attempt > 0
+    order by c.id desc
+    limit 1;
+    if found then
+      return tree;
+    end if;
+    select c.tree_id into tree from shell.commands as c
+    where c.environment_id = command.environment_id and c.id > command.id and c.attempt > 0
+    order by c.id
+    limit 1;
+    if found then
+      return tree;
+    end if;
+    return (select e.tree_id from shell.environments as e where e.id = command.environment_id);
   end if;
   return coalesce(command.tree_after, command.tree_id);
 end

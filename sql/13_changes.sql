@@ -153,17 +153,38 @@ begin
         select from shell.fs_entries as own
         where own.tree_id = t.id and shell.path_key(own.path) = shell.path_key(wanted) and own.path = wanted)
     ),
+    -- And what came back with a snapshot, whose tree is an old one.
+    restored as (
+      select c.id as command_id, c.finished_at, coalesce(e.kind, 'gone') as kind, e.size, e.content, e.mode, e.mtime_ns
+      from shell.commands as c
+      left join lateral shell.find_entries(c.tree_after, array[wanted]) as e on true
+      where c.environment_id = file_history.environment_id and c.tree_after is not null
+        and c.action ->> 'do' = 'restore_snapshot'
+    ),
+    moment as (
+      select t.id, case when not t.inherited then t.command_id end as command_id, t.created_at, t.kind, t.size,
+        t.content, t.mode, t.mtime_ns, false as comes_back
+      from touched as t
+      union all
+      select null, r.command_id, r.finished_at, r.kind, r.size, r.content, r.mode, r.mtime_ns, true from restored as r
+    ),
     version as (
-      select t.*, coalesce(lag(t.kind) over (order by t.id), 'gone') as kind_before from touched as t
+      select m.*, coalesce(lag(m.kind) over w, 'gone') as kind_before, lag(m.content) over w as content_before,
+        lag(m.mode) over w as mode_before
+      from moment as m
+      window w as (order by m.created_at, m.id)
     )
-    select case when not v.inherited then v.command_id end,
+    select v.command_id,
       case when v.kind = 'gone' then 'deleted' when v.kind_before = 'gone' then 'created' else 'modified' end,
       nullif(v.kind, 'gone'), v.size, encode(v.content, 'hex'),
       shell.mode_text(v.mode),
       shell.time_of(v.mtime_ns), v.created_at
     from version as v
     where not (v.kind = 'gone' and v.kind_before = 'gone')
-    order by v.id;
+      and not (
+        v.comes_back
+        and (v.kind, v.content, v.mode) is not distinct from (v.kind_before, v.content_before, v.mode_before))
+    order by v.created_at, v.id;
 end
 $$;
 comment on function shell.file_history(uuid, text) is

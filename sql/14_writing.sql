@@ -86,7 +86,10 @@ begin
     select json_build_object(
       'path', encode(a.path, 'base64'), 'kind', 'folder', 'mode', 493, 'mtime_ns', now_ns) as entry
     from shell.ancestors(written_entries.path) as a (path)
-    where not exists (select from shell.find_entries(written_entries.tree_id, array[a.path]))
+    where a.path not in (
+      select f.path
+      from shell.find_entries(
+        written_entries.tree_id, array(select b from shell.ancestors(written_entries.path) as b)) as f)
     union all
     select json_build_object(
       'path', encode(written_entries.path, 'base64'), 'kind', 'file', 'mtime_ns', now_ns,
@@ -165,10 +168,14 @@ begin
     if why is null then
       perform shell.end_action(command, session, began, null);
     end if;
-  exception when others then
+  exception
+    -- It is tried again, with the claim.
+    when deadlock_detected or serialization_failure or lock_not_available then
+      raise;
     -- A claim that failed for one command would fail for all.
-    why := sqlerrm || '.';
-    command.failure := 'refused';
+    when others then
+      why := sqlerrm || '.';
+      command.failure := 'refused';
   end;
   if why is not null then
     perform shell.end_action(command, session, began, why);
@@ -259,8 +266,13 @@ begin
   join shell.commands as c on c.user_id = e.user_id and c.status = 'pending' and c.action ->> 'do' = 'write_file'
   where e.id = write_file.environment_id
   group by e.id;
-  if waiting.session_bytes + octet_length(write_file.content) > quota.session_bytes
-    or waiting.user_bytes + octet_length(write_file.content) > quota.user_bytes
+  if exists (
+    select from shell.commands as c
+    where c.environment_id = write_file.environment_id and c.status in ('pending', 'running')
+  ) and (
+    coalesce(waiting.session_bytes, 0) + octet_length(write_file.content) > quota.session_bytes
+    or coalesce(waiting.user_bytes, 0) + octet_length(write_file.content) > quota.user_bytes
+  )
   then
     raise exception using
       errcode = 'PS034',
@@ -355,8 +367,17 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   snapshot constant shell.snapshots := shell.require_snapshot(delete_snapshot.environment_id, delete_snapshot.name);
+  tree bigint := snapshot.tree_id;
+  parent bigint;
 begin
   delete from shell.snapshots as s where s.id = snapshot.id;
+  -- Upkeep has looked at its trees long ago. Up to the first that somebody else has.
+  while tree is not null loop
+    select t.parent_id into parent from shell.trees as t where t.id = tree;
+    perform shell.collect_trees(array[tree]);
+    exit when exists (select from shell.trees as t where t.id = tree);
+    tree := parent;
+  end loop;
 end
 $$;
 comment on function shell.delete_snapshot(uuid, text) is

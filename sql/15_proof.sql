@@ -20,11 +20,16 @@ begin
     newest as (
       select distinct on (c.path) c.* from changed as c order by c.path, c.number
     ),
+    replacing as (
+      select c.path, min(c.number) as number from changed as c where c.replaces group by c.path
+    ),
     hidden as (
-      select n.path
-      from newest as n
-      cross join shell.ancestors(n.path) as a (path)
-      join changed as h on h.path = a.path and h.replaces and h.number < n.number
+      select h.path
+      from (select where exists (select from replacing)) as any_replaces
+      cross join lateral shell.hidden_paths(
+        (select array_agg(n.path::bytea) from newest as n), (select array_agg(n.number::bigint) from newest as n),
+        (select array_agg(r.path::bytea) from replacing as r), (select array_agg(r.number::bigint) from replacing as r)
+      ) as h (path)
     )
     select n.path::bytea, n.kind, n.mode, n.mtime_ns, n.size, coalesce(n.content, n.removed_content)::bytea, n.target,
       (n.id << 24) | n.link_group, case when not n.inherited then n.id end
@@ -56,8 +61,22 @@ begin
     if tree.hash <> shell.tree_hash(parent_hash, tree, shell.changes_hash(changes)) then
       return format('tree %s or what it changes was altered', tree.id);
     end if;
-  elsif tree.listing_hash <> shell.changes_hash(changes) then
-    return format('what tree %s changes was altered', tree.id);
+  else
+    if tree.listing_hash <> shell.changes_hash(changes) then
+      return format('what tree %s changes was altered', tree.id);
+    end if;
+    -- Its own hash is of what it changed before retention took more into it, and of what it has.
+    tree.changes := tree.first_changes;
+    if tree.hash is distinct from shell.tree_hash(tree.first_parent_hash, tree, tree.first_changes_hash) then
+      return format('tree %s was altered', tree.id);
+    end if;
+    if (tree.entries, tree.bytes, tree.shape) is distinct from (
+      select row(count(*), coalesce(sum(e.size), 0)::bigint,
+        coalesce(bit_xor(shell.entry_shape(e.path, e.kind, e.mode, e.content, e.target)), 0))
+      from shell.plain_entries(tree.id) as e)
+    then
+      return format('tree %s does not have what it had', tree.id);
+    end if;
   end if;
   if tree.merged and exists (
     (select e from shell.tree_entries(tree.id) as e except all select e from shell.plain_entries(tree.id) as e)

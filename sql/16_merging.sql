@@ -39,11 +39,12 @@ begin
       select c.path, min(c.number) as number from changed as c where c.replaces group by c.path
     ),
     hidden as (
-      select n.path
-      from newest as n
-      cross join shell.ancestors(n.path) as a (path)
-      join replacing as h on h.path = a.path and h.number < n.number
-      where (select exists (select from replacing))
+      select h.path
+      from (select where exists (select from replacing)) as any_replaces
+      cross join lateral shell.hidden_paths(
+        (select array_agg(n.path) from newest as n), (select array_agg(n.number) from newest as n),
+        (select array_agg(r.path) from replacing as r), (select array_agg(r.number) from replacing as r)
+      ) as h (path)
     )
     select n.path, n.kind, n.replaces and not whole, n.mode, n.mtime_ns, n.size, n.content, n.target, n.link, n.changed_in
     from newest as n

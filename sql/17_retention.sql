@@ -109,6 +109,10 @@ begin
     where c.hash = any (collect_contents.hashes) and c.added_at < now() - interval '1 hour'
     order by c.hash
     for update skip locked);
+  -- What a command waits to write is young until it does not wait any more, or nobody would look at it again.
+  update shell.contents as c set added_at = now()
+  where c.hash = any (locked) and exists (
+    select from shell.commands as p where p.status = 'pending' and p.action ->> 'sha256' = encode(c.hash, 'hex'));
   with removed as (
     delete from shell.contents as c
     where c.hash = any (locked)
@@ -216,10 +220,15 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   run bigint[] := array[prune_above.tree_id];
+  owner uuid;
   next_id bigint;
   listing shell.fs_entries[];
+  first record;
   kept bigint;
 begin
+  select t.user_id into owner from shell.trees as t where t.id = prune_above.tree_id;
+  -- In the order in which shell.make_tree locks.
+  perform from shell.user_storage as u where u.user_id = owner for no key update;
   perform from shell.trees as t where t.id = prune_above.tree_id for update;
   loop
     select t.parent_id into next_id from shell.trees as t where t.id = run[cardinality(run)];
@@ -235,21 +244,29 @@ begin
   end if;
 
   listing := array(
-    select (prune_above.tree_id, m.path, m.kind, m.replaces, m.mode, m.mtime_ns, m.size, known.hash, m.target,
+    select (prune_above.tree_id, m.path, m.kind, m.replaces, m.mode, m.mtime_ns, m.size, known.content, m.target,
       case when m.link is not null then dense_rank() over (order by m.link) end,
       m.changed_in is distinct from prune_above.tree_id,
-      case when known.hash is null then m.content end)::shell.fs_entries
+      case when known.content is null then m.content end)::shell.fs_entries
     from shell.merged_changes(run, array_fill(false, array[cardinality(run)]), kept is null) as m
-    left join shell.contents as known on known.hash = m.content);
+    -- What was removed for this user may be there for another, and does not come back.
+    left join shell.user_contents as known on known.user_id = owner and known.content = m.content);
   -- What was merged against one that goes is to be merged anew.
   delete from shell.checkpoints as c
   where c.tree_id in (select t.id from shell.trees as t where t.id = any (run) or t.base_id = any (run));
   update shell.trees as t set merged = false, base_id = null, depth = 65
   where t.base_id = any (run) or (t.id = any (run) and t.merged);
+  select p.hash as parent_hash,
+    shell.changes_hash(array(select e from shell.fs_entries as e where e.tree_id = prune_above.tree_id)) as changes_hash
+  into first
+  from shell.trees as p where p.id = run[2];
   delete from shell.fs_entries as e where e.tree_id = prune_above.tree_id;
   insert into shell.fs_entries select l.* from unnest(listing) as l;
   update shell.trees as t
   set parent_id = kept, changes = cardinality(listing), listing_hash = shell.changes_hash(listing),
+      first_parent_hash = case when t.listing_hash is null then first.parent_hash else t.first_parent_hash end,
+      first_changes_hash = coalesce(t.first_changes_hash, first.changes_hash),
+      first_changes = coalesce(t.first_changes, t.changes),
       depth = coalesce((select k.depth from shell.trees as k where k.id = kept), 0) + 1,
       rows_read = coalesce((select k.rows_read from shell.trees as k where k.id = kept), 0) + cardinality(listing)
   where t.id = prune_above.tree_id;
@@ -318,9 +335,13 @@ begin
     from (
       select e.tree_id, e.path, c.id as command_id, e.content, e.size,
         row_number() over (partition by e.path order by e.tree_id desc) as number
-      from shell.commands as c
+      from (
+        -- A snapshot that was brought back is a tree that a command before it left.
+        select c.tree_after, min(c.id) as id from shell.commands as c
+        where c.environment_id = session.id and c.tree_after is not null
+        group by c.tree_after
+      ) as c
       join shell.fs_entries as e on e.tree_id = c.tree_after and e.kind = 'file'
-      where c.environment_id = session.id and c.tree_after is not null
     ) as v
     where v.number > keep_versions and v.content is not null
     -- More than is asked for: some of them are still somebody's.
