@@ -1,9 +1,11 @@
 //! Whatever of history is altered past the triggers is found.
 
+use pg_shell_tests::Cluster;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::hand::{Change, Hand};
+use crate::retention::{age, upkeep};
 
 /// Runs SQL as somebody who turns triggers and constraints off, and takes it back after the look at history.
 fn after(hand: &Hand, session: Uuid, sql: &str) -> Option<(i64, String)> {
@@ -290,4 +292,49 @@ fn however_a_command_ends_it_is_chained() {
     );
     let nobody = db.refused("select * from shell.verify_history($1)", &[&Uuid::new_v4()]);
     assert_eq!(nobody.code, "PS002");
+}
+
+#[test]
+fn a_tree_that_retention_has_pruned_is_bound() {
+    let cluster = Cluster::new();
+    let hand = Hand::of(cluster.db(), "pruned");
+    let mut commands = Vec::new();
+    for body in ["1", "2", "3"] {
+        commands.push(hand.run(&Change::new().file("a", body).file(body, body)));
+    }
+    hand.run(&Change::new().file("b", "x"));
+    let keep = "select shell.set_retention($1, keep_days => 1)";
+    hand.db.query(keep, &[&hand.user]);
+    age(&hand, &commands, 2);
+    upkeep(&hand);
+    let sql = "select id from shell.trees where listing_hash is not null";
+    let pruned: i64 = hand.db.one(sql, &[]);
+    assert_eq!(hand.broken(hand.session), None);
+    let listed = format!(
+        "update shell.trees set listing_hash = shell.changes_hash(array(
+           select e from shell.fs_entries as e where e.tree_id = {pruned})) where id = {pruned}"
+    );
+    for altered in [
+        "update shell.fs_entries set path = 'z' where tree_id = {} and path = '1'",
+        "delete from shell.fs_entries where tree_id = {} and path = '1'",
+        "update shell.trees set entries = entries + 1 where id = {}",
+        "update shell.trees set command_id = command_id + 1 where id = {}",
+        "update shell.trees set first_changes = first_changes + 1 where id = {}",
+    ] {
+        let altered = altered.replace("{}", &pruned.to_string());
+        let broken = after(&hand, hand.session, &format!("{altered}; {listed}"));
+        assert!(broken.is_some(), "{altered}");
+    }
+    // One that was never pruned does not pass for one that was.
+    let newest: i64 = hand.db.one("select max(id) from shell.trees", &[]);
+    let broken = after(
+        &hand,
+        hand.session,
+        &format!(
+            "update shell.fs_entries set mode = 0 where tree_id = {newest};
+             update shell.trees set listing_hash = shell.changes_hash(array(
+               select e from shell.fs_entries as e where e.tree_id = {newest})) where id = {newest}"
+        ),
+    );
+    assert!(broken.is_some());
 }

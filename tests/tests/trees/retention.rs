@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::hand::{Change, Hand};
 
 /// All upkeep that there is, as if so much time had gone by since everything that was stored.
-fn upkeep(hand: &Hand) {
+pub fn upkeep(hand: &Hand) {
     hand.db.run(
         "update shell.chunks set added_at = added_at - interval '2 hours';
          update shell.contents set added_at = added_at - interval '2 hours';
@@ -22,7 +22,7 @@ fn upkeep(hand: &Hand) {
 }
 
 /// Makes commands look as old as they are to be.
-fn age(hand: &Hand, commands: &[i64], days: i32) {
+pub fn age(hand: &Hand, commands: &[i64], days: i32) {
     hand.db.run("set session_replication_role = replica");
     for command in commands {
         let sql = "update shell.commands set finished_at = finished_at - make_interval(days => $2) where id = $1";
@@ -45,7 +45,7 @@ fn age(hand: &Hand, commands: &[i64], days: i32) {
     hand.db.run("reset session_replication_role");
 }
 
-fn count(hand: &Hand, table: &str) -> i64 {
+pub fn count(hand: &Hand, table: &str) -> i64 {
     hand.db
         .one(&format!("select count(*) from shell.{table}"), &[])
 }
