@@ -24,7 +24,7 @@ comment on column shell.chunks.added_at is
 -- Which chunk an object is.
 create index chunks_outside on shell.chunks using hash (content_url) where content_url is not null;
 -- The order in which upkeep looks for chunks that no file has.
-create index chunks_by_age on shell.chunks (added_at);
+create index chunks_by_age on shell.chunks (added_at, hash);
 -- Whoever claims for the store what an older server lacks has the default compression.
 do $$
 begin
@@ -76,7 +76,7 @@ comment on column shell.contents.size is 'How many bytes it has.';
 comment on column shell.contents.chunks is 'The hashes of its chunks in order, 32 bytes each.';
 comment on column shell.contents.added_at is 'When it was first stored.';
 -- The order in which upkeep looks for contents that no file has.
-create index contents_by_age on shell.contents (added_at);
+create index contents_by_age on shell.contents (added_at, hash);
 -- Which files have a chunk. One that is a file of its own has that file's hash, and needs no index.
 create index contents_with_chunk on shell.contents using gin (shell.split_hashes(chunks))
 where octet_length(chunks) > 32;

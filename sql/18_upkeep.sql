@@ -4,7 +4,9 @@ create table shell.upkeep_state (
   singular boolean primary key default true,
   trees_seen bigint not null default 0,
   contents_seen timestamptz not null default '-infinity',
+  contents_seen_hash bytea not null default '',
   chunks_seen timestamptz not null default '-infinity',
+  chunks_seen_hash bytea not null default '',
   session_seen uuid,
   round_began timestamptz not null default '-infinity',
 
@@ -14,7 +16,9 @@ comment on table shell.upkeep_state is 'How far upkeep has come; one row, or non
 comment on column shell.upkeep_state.singular is 'True.';
 comment on column shell.upkeep_state.trees_seen is 'Trees up to this id have been asked whether anything refers to them.';
 comment on column shell.upkeep_state.contents_seen is 'Contents up to this age have been.';
+comment on column shell.upkeep_state.contents_seen_hash is 'And of those of just this age, those up to this hash.';
 comment on column shell.upkeep_state.chunks_seen is 'Chunks up to this age have been.';
+comment on column shell.upkeep_state.chunks_seen_hash is 'And of those of just this age, those up to this hash.';
 comment on column shell.upkeep_state.session_seen is 'Retention has come to this session; null between two rounds.';
 comment on column shell.upkeep_state.round_began is 'When retention last began with the first session; once an hour.';
 select pg_catalog.pg_extension_config_dump('shell.upkeep_state', '');
@@ -67,29 +71,32 @@ begin
     done := done + 1;
   end if;
 
-  select array_agg(c.hash::bytea) as hashes, max(c.added_at) as last into seen
+  -- Thousands may have been stored in one moment: by age, and by hash.
+  select array_agg(c.hash::bytea order by c.added_at, c.hash) as hashes, max(c.added_at) as last into seen
   from (
     select c.hash, c.added_at from shell.contents as c
-    where c.added_at > state.contents_seen and c.added_at < young
-    order by c.added_at
-    fetch first (at_most * 10) rows with ties
+    where (c.added_at, c.hash) > (state.contents_seen, state.contents_seen_hash) and c.added_at < young
+    order by c.added_at, c.hash
+    limit at_most * 10
   ) as c;
   if seen.last is not null then
     perform shell.collect_contents(seen.hashes);
     state.contents_seen := seen.last;
+    state.contents_seen_hash := seen.hashes[cardinality(seen.hashes)];
     done := done + 1;
   end if;
 
-  select array_agg(k.hash::bytea) as hashes, max(k.added_at) as last into seen
+  select array_agg(k.hash::bytea order by k.added_at, k.hash) as hashes, max(k.added_at) as last into seen
   from (
     select k.hash, k.added_at from shell.chunks as k
-    where k.added_at > state.chunks_seen and k.added_at < young
-    order by k.added_at
-    fetch first (at_most * 10) rows with ties
+    where (k.added_at, k.hash) > (state.chunks_seen, state.chunks_seen_hash) and k.added_at < young
+    order by k.added_at, k.hash
+    limit at_most * 10
   ) as k;
   if seen.last is not null then
     perform shell.collect_chunks(seen.hashes);
     state.chunks_seen := seen.last;
+    state.chunks_seen_hash := seen.hashes[cardinality(seen.hashes)];
     done := done + 1;
   end if;
 
@@ -116,7 +123,9 @@ begin
 
   if state is distinct from before then
     update shell.upkeep_state as s
-    set trees_seen = state.trees_seen, contents_seen = state.contents_seen, chunks_seen = state.chunks_seen,
+    set trees_seen = state.trees_seen, contents_seen = state.contents_seen,
+        contents_seen_hash = state.contents_seen_hash, chunks_seen = state.chunks_seen,
+        chunks_seen_hash = state.chunks_seen_hash,
         session_seen = state.session_seen, round_began = state.round_began;
   end if;
   return done;

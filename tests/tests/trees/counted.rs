@@ -114,3 +114,20 @@ fn a_write_that_was_to_wait_is_within_the_quota_and_collected_when_it_is_cancell
     let refused = db.refused(write, &[&hand.session, &"a", &1000]);
     assert_eq!(refused.code, "PS034");
 }
+
+#[test]
+fn thousands_that_were_stored_in_one_moment_are_collected_a_few_at_a_time() {
+    let cluster = Cluster::new();
+    let hand = Hand::of(cluster.db(), "one moment");
+    // Of a worker that died before its tree was stored.
+    hand.db.run(
+        "select shell.add_chunks(array_agg(sha256(b)), array_agg(b), null)
+         from (select convert_to(i::text, 'utf8') as b from generate_series(1, 2000) as i) as made;
+         update shell.chunks set added_at = now() - interval '2 hours'",
+    );
+    hand.db.query("select shell.upkeep()", &[]);
+    let left = count(&hand, "chunks");
+    assert!((1_000..2_000).contains(&left), "{left}");
+    upkeep(&hand);
+    assert_eq!(count(&hand, "chunks"), 0);
+}
