@@ -119,6 +119,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("shell.hash_before(uuid,bigint)", ""),
     ("shell.hash_password(text)", ""),
     ("shell.heartbeat(bigint,interval,interval,integer)", "worker"),
+    ("shell.hidden_paths(bytea[],bigint[],bytea[],bigint[])", ""),
     ("shell.home_path(text)", ""),
     ("shell.html(text)", "user auditor admin"),
     ("shell.is_admin()", "user auditor admin"),

@@ -72,7 +72,7 @@ fn what_is_no_file_is_named_and_the_rest_kept() {
 fn a_mark_of_the_overlay_s_own_is_no_file() {
     let cluster = shared::with_worker(&[]);
     let db = cluster.db();
-    let user = db.user("marks");
+    let user = db.user("a mark");
     let id = db.submit(user, "mknod x c 0 0 && echo made");
     let made = db.wait(id);
     assert_eq!(made.failure, None);
