@@ -101,6 +101,14 @@ begin
       where c.id = candidate_command
       for no key update skip locked;
       continue sessions when not found or candidate_status <> 'pending';
+      -- Asked once more: what ran when the candidate was found, before it, may have been put back into the queue since.
+      continue sessions when exists (
+        select from shell.commands as c
+        where c.status = 'running' and c.environment_id = candidate_session
+      ) or exists (
+        select from shell.commands as c
+        where c.status = 'pending' and c.user_id = candidate_user and c.environment_id = candidate_session
+          and c.id < candidate_command);
       if candidate_action is not null then
         -- The database's own: done here, and the session looked at again.
         perform shell.perform_action(candidate_command);
